@@ -1,0 +1,295 @@
+//! Commands as values, and the only place that quotes for the shell.
+//!
+//! A [`Command`] is built by pure functions, shown by `ship plan` with [`Command::display`] and sent
+//! to a host with [`Command::to_shell`]. Deliberately absent: running anything (`session`).
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// How long a command may take when the recipe does not say.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a command that was told to end (SIGTERM) has before it is killed, in seconds.
+const KILL_AFTER: u64 = 5;
+
+/// `word` so that a POSIX shell reads it back as exactly that one word.
+///
+/// Words of harmless characters stay as they are; all others stand in single quotes, in which POSIX
+/// (XCU 2.2.2) gives no character a meaning. The text must have no NUL, which no argument can carry;
+/// `document` and the operating system refuse it before it gets here, and one is dropped here.
+pub fn quote(word: &str) -> Cow<'_, str> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(harmless) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\0', "").replace('\'', r"'\''")))
+}
+
+/// `words` quoted and joined by spaces.
+pub fn join<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// Splits `text` into words as a POSIX shell would, refusing everything that only a shell can do.
+///
+/// This reads the `sudo` step: sudo wraps one argv, so pipes, redirections, expansions and several
+/// commands have no meaning there. The error says which character it was.
+pub fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            ' ' | '\t' | '\n' => words.extend(word.take()),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some('\'') => break,
+                        Some(c) => word.push(c),
+                        None => return Err("a single quote is not closed".to_owned()),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some('"') => break,
+                        Some('\\') => match characters.next() {
+                            Some(c @ ('"' | '\\' | '$' | '`')) => word.push(c),
+                            Some(c) => {
+                                word.push('\\');
+                                word.push(c);
+                            }
+                            None => return Err("a double quote is not closed".to_owned()),
+                        },
+                        Some(c @ ('$' | '`')) => return Err(shell_only(c)),
+                        Some(c) => word.push(c),
+                        None => return Err("a double quote is not closed".to_owned()),
+                    }
+                }
+            }
+            '\\' => match characters.next() {
+                Some(c) => word.get_or_insert_default().push(c),
+                None => return Err("a backslash ends the command".to_owned()),
+            },
+            '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' | '*' | '?' | '[' | '#' | '~' => {
+                return Err(shell_only(c));
+            }
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    if words.is_empty() { Err("the command is empty".to_owned()) } else { Ok(words) }
+}
+
+fn shell_only(character: char) -> String {
+    format!("`{character}` needs a shell, and sudo is given one command with its arguments, never a shell")
+}
+
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A program and its arguments, each exactly as given.
+    Argv(Vec<String>),
+    /// Text for `/bin/sh -c`, written by the author of a recipe or by ship.
+    Shell(String),
+    /// Text evaluated by the host's own long-lived shell, so that what it opens stays open: the
+    /// deploy lock. Only ship writes these.
+    Session(String),
+}
+
+/// A value put into the environment of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvValue {
+    /// Shown as it is.
+    Plain(String),
+    /// Travels on the shell's standard input, never in an argument, and is shown masked.
+    Secret(Secret),
+}
+
+/// One command on one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    program: Program,
+    directory: Option<String>,
+    environment: Vec<(String, EnvValue)>,
+    sudo: bool,
+    timeout: Duration,
+}
+
+impl Command {
+    /// A program with its arguments.
+    pub fn argv<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Program::Argv(words.into_iter().map(Into::into).collect()))
+    }
+
+    /// Text for `/bin/sh -c`.
+    pub fn shell(text: impl Into<String>) -> Self {
+        Self::new(Program::Shell(text.into()))
+    }
+
+    /// Text for the host's long-lived shell itself. See [`Program::Session`].
+    pub fn session(text: impl Into<String>) -> Self {
+        Self::new(Program::Session(text.into()))
+    }
+
+    fn new(program: Program) -> Self {
+        Self { program, directory: None, environment: Vec::new(), sudo: false, timeout: DEFAULT_TIMEOUT }
+    }
+
+    /// Runs in `directory`.
+    pub fn directory(mut self, directory: impl Into<String>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Adds `name` to the environment.
+    pub fn env(mut self, name: impl Into<String>, value: EnvValue) -> Self {
+        self.environment.push((name.into(), value));
+        self
+    }
+
+    /// Runs as root through `sudo -n`. Only [`Program::Argv`] may: sudo wraps one argv, never a shell,
+    /// so this changes nothing for the other kinds.
+    pub fn sudo(mut self) -> Self {
+        self.sudo = matches!(self.program, Program::Argv(_));
+        self
+    }
+
+    /// Bounds the command's time.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long the command may take.
+    pub fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The argv that sudo runs, where this command needs sudo.
+    pub fn sudo_argv(&self) -> Option<&[String]> {
+        match &self.program {
+            Program::Argv(words) if self.sudo => Some(words),
+            _ => None,
+        }
+    }
+
+    /// What is run.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The command as a person would type it: for plans, events and errors. Secrets are masked.
+    pub fn display(&self) -> String {
+        let mut shown = String::new();
+        if let Some(directory) = &self.directory {
+            let _ = write!(shown, "cd {} && ", quote(directory));
+        }
+        for (name, value) in &self.environment {
+            let _ = match value {
+                EnvValue::Plain(value) => write!(shown, "{name}={} ", quote(value)),
+                EnvValue::Secret(secret) => write!(shown, "{name}={secret} "),
+            };
+        }
+        match &self.program {
+            Program::Argv(words) => {
+                if self.sudo {
+                    shown.push_str("sudo ");
+                }
+                shown.push_str(&join(words.iter().map(String::as_str)));
+            }
+            Program::Shell(text) | Program::Session(text) => shown.push_str(text),
+        }
+        shown
+    }
+
+    /// The command as one line of POSIX shell, to be evaluated by a shell that reads its standard input.
+    ///
+    /// It runs in a subshell that is replaced by the program, so nothing leaks into the next command and
+    /// sudo's parent is the long-lived shell (sudo keys its ticket on the parent where there is no tty,
+    /// sudoers(5) `timestamp_type`). All but sudo's commands are bounded on the host by `timeout(1)`,
+    /// because closing a channel does not stop what it started; a user may not signal root's processes,
+    /// so those are bounded by the session alone.
+    pub fn to_shell(&self) -> String {
+        let mut line = String::from("(");
+        if let Program::Session(text) = &self.program {
+            return text.clone();
+        }
+        if let Some(directory) = &self.directory {
+            let _ = write!(line, " cd -- {} || exit 125;", quote(directory));
+        }
+        for (name, value) in &self.environment {
+            let value = match value {
+                EnvValue::Plain(value) => value.as_str(),
+                EnvValue::Secret(secret) => secret.expose(),
+            };
+            let _ = write!(line, " export {name}={};", quote(value));
+        }
+        line.push_str(" exec ");
+        if self.sudo {
+            line.push_str("sudo -n -- ");
+        } else {
+            // GNU and BusyBox both take whole seconds and `-k`.
+            let seconds = self.timeout.as_secs().max(1);
+            let _ = write!(line, "timeout -k {KILL_AFTER} {seconds} ");
+        }
+        match &self.program {
+            Program::Argv(words) => line.push_str(&join(words.iter().map(String::as_str))),
+            Program::Shell(text) | Program::Session(text) => {
+                let _ = write!(line, "/bin/sh -c {}", quote(text));
+            }
+        }
+        line.push_str(" )");
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_only_what_needs_it() {
+        assert_eq!(quote("/var/www/a-b_c.d"), "/var/www/a-b_c.d");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote("~root"), "'~root'");
+        assert_eq!(quote("a b\n$c"), "'a b\n$c'");
+    }
+
+    #[test]
+    fn sudo_wraps_one_argv_and_is_not_put_under_timeout() {
+        let restart = Command::argv(["/usr/bin/systemctl", "restart", "app"]).sudo();
+        assert_eq!(restart.to_shell(), "( exec sudo -n -- /usr/bin/systemctl restart app )");
+        assert_eq!(restart.display(), "sudo /usr/bin/systemctl restart app");
+        assert_eq!(Command::shell("id").sudo().sudo_argv(), None);
+    }
+
+    #[test]
+    fn a_command_in_a_directory_with_environment() {
+        let command = Command::shell("a | b")
+            .directory("/srv/my app")
+            .env("MODE", EnvValue::Plain("x y".to_owned()))
+            .env("TOKEN", EnvValue::Secret(Secret::new("s3cret value".to_owned())))
+            .timeout(Duration::from_secs(30));
+        insta::assert_snapshot!(command.to_shell(), @"( cd -- '/srv/my app' || exit 125; export MODE='x y'; export TOKEN='s3cret value'; exec timeout -k 5 30 /bin/sh -c 'a | b' )");
+        insta::assert_snapshot!(command.display(), @"cd '/srv/my app' && MODE='x y' TOKEN=[secret] a | b");
+    }
+
+    #[test]
+    fn split_reads_words_and_refuses_what_only_a_shell_can_do() {
+        assert_eq!(
+            split("systemctl restart 'a b' \"c\\\"d\" e\\ f"),
+            Ok(vec!["systemctl".into(), "restart".into(), "a b".into(), "c\"d".into(), "e f".into()])
+        );
+        for refused in ["a | b", "a > b", "a $b", "a; b", "a \"$b\"", "a *", "", "'a"] {
+            assert!(split(refused).is_err(), "{refused}");
+        }
+    }
+}

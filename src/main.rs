@@ -1,0 +1,2 @@
+//! argv to exit code (under construction).
+fn main() {}

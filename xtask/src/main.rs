@@ -1,0 +1,2 @@
+//! The project's own chores (under construction).
+fn main() {}
