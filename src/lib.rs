@@ -47,14 +47,20 @@
 
 pub mod artifact;
 pub mod command;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod document;
+pub mod error;
 pub mod event;
+pub mod execute;
 pub mod facts;
+pub mod fleet;
 pub mod layout;
 pub mod lock;
 pub mod output;
 pub mod plan;
+pub mod report;
 pub mod secret;
 pub mod session;
 pub mod step;

@@ -112,6 +112,10 @@ pub trait Session: Send + Sync {
     /// the deploy lock that it holds cannot outlive a client that vanished without a word.
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>>;
 
+    /// Lets the running command end and does not start the rest of its batch; the replies then end without
+    /// a status for the rest. Without effect where nothing runs.
+    fn interrupt(&self) -> BoxFuture<'_, ()>;
+
     /// What the session has cost so far.
     fn usage(&self) -> Usage;
 
