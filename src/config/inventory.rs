@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::config::batch::Batch;
 use crate::config::located::{Located, Vars};
 use crate::config::secrets::SecretSpec;
-use crate::document::{Place, Problems};
+use crate::config::{inventory_checks, inventory_file};
+use crate::document::{Place, Problems, parse};
 
 /// How many releases are kept where the inventory does not say.
 pub const KEEP_RELEASES: u32 = 5;
@@ -128,7 +129,30 @@ pub struct EnvironmentSpec {
 
 impl Inventory {
     /// Reads the `text` of the file at `path`. All problems are returned at once.
-    pub fn read(_path: &Path, _text: String) -> Result<Self, Problems> {
-        Err(Problems::new())
+    pub fn read(path: &Path, text: String) -> Result<Self, Problems> {
+        let document = parse(path, text)?;
+        let mut problems = Problems::new();
+        let inventory = inventory_file::read(path, &document, &mut problems);
+        if let Some(inventory) = &inventory {
+            inventory_checks::check(inventory, &mut problems);
+        }
+        inventory.filter(|_| problems.is_empty()).ok_or(problems)
+    }
+
+    /// The host `name`.
+    pub fn host(&self, name: &str) -> Option<&HostSpec> {
+        self.hosts.iter().find(|host| host.name.value == name)
+    }
+
+    /// The environment `name`.
+    pub fn environment(&self, name: &str) -> Option<&EnvironmentSpec> {
+        self.environments.iter().find(|environment| environment.name.value == name)
+    }
+
+    /// Whether the host `name` is only a way to others: a jump host without roles. Such a host is not
+    /// deployed to unless it is named.
+    pub fn is_only_jump(&self, name: &str) -> bool {
+        let jumped = |host: &HostSpec| matches!(&host.jump, Some(jump) if jump.value == Jump::Host(name.to_owned()));
+        self.hosts.iter().any(jumped) && self.host(name).is_some_and(|host| host.roles.is_empty())
     }
 }

@@ -7,12 +7,22 @@
 //! and the clock, which come in as values.
 
 pub mod batch;
+pub mod candidates;
 pub mod diagnostic;
+pub mod dynamic;
 pub mod inventory;
+pub mod inventory_checks;
+pub mod inventory_file;
+pub mod keys;
 pub mod located;
+pub mod names;
 pub mod options;
+pub mod pattern;
 pub mod recipe;
 pub mod recipe_files;
 pub mod scope;
 pub mod secrets;
 pub mod selection;
+
+#[cfg(test)]
+mod inventory_tests;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::batch::Batch;
-use crate::config::inventory::Inventory;
+use crate::config::candidates::{self, Candidate};
+use crate::config::inventory::{EnvironmentSpec, HostSpec, Inventory, Jump};
 use crate::config::located::Vars;
+use crate::config::pattern::Pattern;
 use crate::config::secrets::SecretSpec;
-use crate::document::Problems;
+use crate::document::{Problem, Problems, suggestion};
 use crate::secret::Secret;
 use crate::session::Target;
 
@@ -86,9 +88,402 @@ impl Selection {
 /// The hosts that `choice` names. `dynamic` runs a `hosts_from` command and returns what it printed, or
 /// a sentence that says why it failed.
 pub fn select(
-    _inventory: &Inventory,
-    _choice: &Choice,
-    _dynamic: &dyn Fn(&str) -> Result<String, String>,
+    inventory: &Inventory,
+    choice: &Choice,
+    dynamic: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Selection, Problems> {
-    Err(Problems::new())
+    let environment = environment(inventory, choice).map_err(|problem| vec![problem])?;
+    let candidates =
+        candidates::find(inventory, environment, &choice.hosts, dynamic).map_err(|problem| vec![problem])?;
+    let chosen = choose(inventory, environment, choice, candidates)?;
+    let mut vars = inventory.vars.clone();
+    let mut secrets = inventory.secrets.clone();
+    if let Some(environment) = environment {
+        vars.extend(environment.vars.clone());
+        secrets.retain(|secret| !environment.secrets.iter().any(|own| own.name == secret.name));
+        secrets.extend(environment.secrets.iter().cloned());
+    }
+    let hosts: Vec<Host> = chosen.into_iter().map(|candidate| host(inventory, environment, candidate)).collect();
+    one_app_per_place(inventory, &hosts)?;
+    Ok(Selection {
+        environment: environment.map(|environment| environment.name.value.clone()),
+        branch: environment.and_then(|environment| environment.branch.clone()),
+        batch: environment.map(|environment| environment.batch).unwrap_or_default(),
+        max_failures: environment.map_or(0, |environment| environment.max_failures),
+        confirm: environment.is_some_and(|environment| environment.confirm),
+        vars,
+        secrets,
+        hosts,
+    })
+}
+
+/// The environment that is meant; `None` where the inventory has none.
+fn environment<'a>(inventory: &'a Inventory, choice: &Choice) -> Result<Option<&'a EnvironmentSpec>, Problem> {
+    let names = || inventory.environments.iter().map(|environment| environment.name.value.as_str());
+    let Some(name) = choice.environment.as_deref().or(inventory.default.as_ref().map(|default| default.value.as_str()))
+    else {
+        return match inventory.environments.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(only)),
+            _ => Err(Problem::without_place("the inventory has several environments, and none is named")
+                .label(format!("there is {}", names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")))
+                .help("name one, or set `default` in the inventory".to_owned())),
+        };
+    };
+    inventory.environment(name).map(Some).ok_or_else(|| {
+        Problem::without_place(format!("there is no environment `{name}`")).help(
+            suggestion(name, names())
+                .unwrap_or_else(|| "the inventory has no environments; leave the name out".to_owned()),
+        )
+    })
+}
+
+/// Those of `candidates` that every kind of pattern leaves.
+fn choose(
+    inventory: &Inventory,
+    environment: Option<&EnvironmentSpec>,
+    choice: &Choice,
+    candidates: Vec<Candidate>,
+) -> Result<Vec<Candidate>, Problems> {
+    let mut problems = Problems::new();
+    let place = place_name(environment);
+    let names: BTreeSet<&str> = candidates.iter().map(|candidate| candidate.spec.name.value.as_str()).collect();
+    let roles: BTreeSet<&str> = candidates.iter().flat_map(|candidate| &candidate.roles).map(String::as_str).collect();
+    let groups: BTreeSet<&str> =
+        candidates.iter().flat_map(|candidate| &candidate.groups).map(String::as_str).collect();
+    let elsewhere = |name: &str| inventory.host(name).is_some();
+    let hosts = patterns("host", &choice.hosts, &names, &place, &elsewhere, &mut problems);
+    let no_one = |_: &str| false;
+    let roles = patterns("role", &choice.roles, &roles, &place, &no_one, &mut problems);
+    let elsewhere = |name: &str| inventory.groups.iter().any(|group| group.name.value == name);
+    let groups = patterns("group", &choice.groups, &groups, &place, &elsewhere, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let any = |patterns: &[Pattern], names: &[String]| {
+        patterns.is_empty() || names.iter().any(|name| patterns.iter().any(|pattern| pattern.matches(name)))
+    };
+    let all: BTreeSet<String> = candidates.iter().map(|candidate| candidate.spec.name.value.clone()).collect();
+    let chosen: Vec<Candidate> = candidates
+        .into_iter()
+        .filter(|candidate| {
+            any(&hosts, std::slice::from_ref(&candidate.spec.name.value))
+                && any(&roles, &candidate.roles)
+                && any(&groups, &candidate.groups)
+        })
+        .collect();
+    if chosen.is_empty() {
+        if !(choice.hosts.is_empty() && choice.roles.is_empty() && choice.groups.is_empty()) {
+            return Err(vec![
+                Problem::without_place("no host is chosen")
+                    .label(format!("{place} has {}", list(&all)))
+                    .help("a host must fit `--host`, `--role` and `--group`, each where it is given".to_owned()),
+            ]);
+        }
+        let place = environment.map_or(&inventory.place, |environment| &environment.name.place);
+        return Err(vec![
+            Problem::at(place, format!("{} has no hosts", place_name(environment))).label("expected at least one host"),
+        ]);
+    }
+    Ok(chosen)
+}
+
+fn place_name(environment: Option<&EnvironmentSpec>) -> String {
+    environment.map_or_else(
+        || "the inventory".to_owned(),
+        |environment| format!("the environment `{}`", environment.name.value),
+    )
+}
+
+fn patterns(
+    kind: &str,
+    texts: &[String],
+    existing: &BTreeSet<&str>,
+    place: &str,
+    elsewhere: &dyn Fn(&str) -> bool,
+    problems: &mut Problems,
+) -> Vec<Pattern> {
+    let mut patterns = Vec::new();
+    for text in texts {
+        match Pattern::new(text) {
+            Err(why) => problems.push(Problem::without_place(format!("`--{kind} {text}` is no glob: {why}"))),
+            Ok(pattern) if existing.iter().any(|name| pattern.matches(name)) => patterns.push(pattern),
+            Ok(_) if elsewhere(text) => problems.push(
+                Problem::without_place(format!("the {kind} `{text}` is not in {place}"))
+                    .help(format!("there is {}", list(existing))),
+            ),
+            Ok(_) => problems.push(
+                Problem::without_place(format!("{place} has no {kind} `{text}`"))
+                    .help(suggestion(text, existing.iter().copied())),
+            ),
+        }
+    }
+    patterns
+}
+
+fn list(names: &BTreeSet<impl std::fmt::Display>) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn host(inventory: &Inventory, environment: Option<&EnvironmentSpec>, candidate: Candidate) -> Host {
+    let Candidate { spec, roles, groups, weak_vars } = candidate;
+    let mut vars = inventory.vars.clone();
+    vars.extend(weak_vars);
+    for group in inventory.groups.iter().filter(|group| groups.contains(&group.name.value)) {
+        vars.extend(group.vars.clone());
+    }
+    vars.extend(environment.map(|environment| environment.vars.clone()).unwrap_or_default());
+    vars.extend(spec.vars.clone());
+    let deploy_to = spec
+        .deploy_to
+        .clone()
+        .or_else(|| environment.and_then(|environment| environment.deploy_to.clone()))
+        .unwrap_or_else(|| inventory.deploy_to.clone());
+    let mut passwords = BTreeMap::new();
+    let target = target(inventory, &spec, &mut passwords);
+    Host { name: spec.name.value, roles, groups, deploy_to, vars, target, passwords }
+}
+
+/// How to connect to a host. Jumps end, because the inventory was checked for those that do not.
+fn target(inventory: &Inventory, spec: &HostSpec, passwords: &mut BTreeMap<String, String>) -> Target {
+    if let Some(password) = &spec.password {
+        passwords.insert(spec.name.value.clone(), password.value.clone());
+    }
+    let jump = spec.jump.as_ref().and_then(|jump| match &jump.value {
+        Jump::Host(name) => inventory.host(name).map(|spec| target(inventory, spec, passwords)),
+        Jump::Address { user, host, port } => {
+            let at = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+            let name = port.map_or_else(|| format!("{at}{host}"), |port| format!("{at}{host}:{port}"));
+            Some(Target { name, address: host.clone(), user: user.clone(), port: *port, ..Target::default() })
+        }
+    });
+    Target {
+        name: spec.name.value.clone(),
+        address: spec.address.clone(),
+        port: spec.port,
+        user: spec.user.clone(),
+        identity_file: spec.identity_file.clone(),
+        host_keys: spec.host_keys.clone(),
+        jump: jump.map(Box::new),
+        password: None,
+        forward_agent: spec.forward_agent,
+    }
+}
+
+/// Two names for one server would wait for each other's lock.
+fn one_app_per_place(inventory: &Inventory, hosts: &[Host]) -> Result<(), Problems> {
+    let same = |a: &Host, b: &Host| {
+        let (a_target, b_target) = (&a.target, &b.target);
+        let jump = |target: &Target| target.jump.as_ref().map(|jump| (jump.address.clone(), jump.port));
+        (&a_target.address, a_target.port, jump(a_target), &a.deploy_to)
+            == (&b_target.address, b_target.port, jump(b_target), &b.deploy_to)
+    };
+    let mut problems = Problems::new();
+    for (index, host) in hosts.iter().enumerate() {
+        if let Some(first) = hosts.iter().take(index).find(|earlier| same(earlier, host)) {
+            let place = inventory.host(&host.name).map_or(&inventory.place, |spec| &spec.name.place);
+            let message = format!("`{}` and `{}` are the same folder of the same server", first.name, host.name);
+            problems.push(Problem::at(place, message).label("expected another `address`, `port` or `deploy_to`"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diagnostic;
+    use crate::config::inventory_tests::{GOOD, read};
+
+    fn nothing(_: &str) -> Result<String, String> {
+        Err("there is no such command".to_owned())
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// `env:prod host:web*` → a choice.
+    fn choice(text: &str) -> Choice {
+        let of =
+            |kind: &str| words(text).iter().filter_map(|word| word.strip_prefix(kind).map(str::to_owned)).collect();
+        let environment: Vec<String> = of("env:");
+        Choice {
+            environment: environment.into_iter().next(),
+            hosts: of("host:"),
+            roles: of("role:"),
+            groups: of("group:"),
+        }
+    }
+
+    fn chosen(inventory: &str, text: &str) -> String {
+        let inventory = read(inventory).expect("an inventory");
+        match select(&inventory, &choice(text), &nothing) {
+            Ok(selection) => {
+                let names: Vec<String> = selection.hosts.into_iter().map(|host| host.name).collect();
+                names.join(" ")
+            }
+            Err(problems) => diagnostic::render(&problems, false),
+        }
+    }
+
+    const FLAT: &str = "recipe = \"x\"\napp = \"x\"\ndeploy_to = \"/srv/x\"\n[hosts.gate]\n[hosts.web1]\njump = \"gate\"\nroles = [\"web\"]\n[hosts.web2]\nroles = [\"web\"]\n[hosts.db]\nroles = [\"db\"]\n[groups.both]\nhosts = [\"web2\", \"db\"]\n";
+
+    #[test]
+    fn patterns_of_one_kind_widen_and_kinds_narrow() {
+        assert_eq!(chosen(FLAT, ""), "web1 web2 db");
+        assert_eq!(chosen(FLAT, "host:web*"), "web1 web2");
+        assert_eq!(chosen(FLAT, "host:web1 host:db"), "web1 db");
+        assert_eq!(chosen(FLAT, "role:web group:both"), "web2");
+        assert_eq!(chosen(FLAT, "host:gate"), "gate");
+        assert_eq!(chosen(GOOD, ""), "web1 web2");
+        assert_eq!(chosen(GOOD, "env:stage"), "db1");
+    }
+
+    #[test]
+    fn an_empty_selection() {
+        insta::assert_snapshot!(chosen(FLAT, "role:db host:web1"), @"
+        error: no host is chosen
+         |
+         = note: the inventory has `db`, `web1`, `web2`
+         = help: a host must fit `--host`, `--role` and `--group`, each where it is given
+        ");
+    }
+
+    #[test]
+    fn an_unknown_environment() {
+        insta::assert_snapshot!(chosen(GOOD, "env:prdo"), @"
+        error: there is no environment `prdo`
+         |
+         = help: did you mean `prod`?
+        ");
+        insta::assert_snapshot!(chosen(FLAT, "env:prod"), @"
+        error: there is no environment `prod`
+         |
+         = help: the inventory has no environments; leave the name out
+        ");
+        insta::assert_snapshot!(chosen(&GOOD.replace("default = \"prod\"\n", ""), ""), @"
+        error: the inventory has several environments, and none is named
+         |
+         = note: there is `prod`, `stage`
+         = help: name one, or set `default` in the inventory
+        ");
+    }
+
+    #[test]
+    fn an_unknown_host_role_or_group() {
+        insta::assert_snapshot!(chosen(GOOD, "host:wbe1 host:db1 host:x* role:wrker group:frnot host:[ "), @"
+        error: the environment `prod` has no host `wbe1`
+         |
+         = help: did you mean `web1`?
+
+        error: the host `db1` is not in the environment `prod`
+         |
+         = help: there is `web1`, `web2`
+
+        error: the environment `prod` has no host `x*`
+         |
+         = help: there is `web1`, `web2`
+
+        error: `--host [` is no glob: unclosed character class; missing ']'
+
+        error: the environment `prod` has no role `wrker`
+         |
+         = help: did you mean `worker`?
+
+        error: the environment `prod` has no group `frnot`
+         |
+         = help: did you mean `front`?
+        ");
+    }
+
+    #[test]
+    fn two_names_for_one_folder_of_one_server() {
+        insta::assert_snapshot!(chosen("recipe = \"x\"\napp = \"x\"\ndeploy_to = \"/srv/x\"\n[hosts.a]\naddress = \"h\"\n[hosts.b]\naddress = \"h\"\n[hosts.c]\naddress = \"h\"\ndeploy_to = \"/srv/y\"\n", ""), @"
+        error: `a` and `b` are the same folder of the same server
+         --> inventory.toml:6:8
+          |
+        6 | [hosts.b]
+          |        ^ expected another `address`, `port` or `deploy_to`
+        ");
+    }
+
+    #[test]
+    fn stronger_variables_win() {
+        let inventory = read(GOOD).expect("an inventory");
+        let selection = select(&inventory, &Choice::default(), &nothing).expect("hosts");
+        let shown: Vec<String> = selection
+            .hosts
+            .iter()
+            .map(|host| {
+                let vars: Vec<String> =
+                    host.vars.iter().map(|(name, node)| format!("{name}={:?}", node.value)).collect();
+                format!("{} {:?} {:?} {}", host.name, host.roles, host.groups, vars.join(" "))
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        web1 ["web", "worker"] ["front"] settings=String("backend.settings") tier=String("front") workers=Integer(5)
+        web2 ["web"] ["front"] settings=String("backend.settings") tier=String("front") workers=Integer(9)
+        "#);
+        assert_eq!((selection.branch.as_deref(), selection.batch), (Some("main"), Batch::Percent(50)));
+        let jump = selection.hosts[0].target.jump.as_deref().expect("a jump");
+        assert_eq!(jump.address, "gate.example.org");
+    }
+
+    #[test]
+    fn passwords_come_from_secrets() {
+        let inventory = read(GOOD).expect("an inventory");
+        let mut selection = select(&inventory, &choice("env:stage"), &nothing).expect("hosts");
+        assert_eq!(selection.password_secrets(), BTreeSet::from(["login".to_owned()]));
+        selection.give_passwords(&BTreeMap::from([("login".to_owned(), Secret::new("hunter22".to_owned()))]));
+        assert_eq!(selection.hosts[0].target.password.as_ref().map(Secret::expose), Some("hunter22"));
+        assert_eq!(selection.hosts[0].deploy_to, "/srv/stage");
+    }
+
+    const DYNAMIC: &str = "recipe = \"x\"\napp = \"x\"\ndeploy_to = \"/srv/x\"\n[hosts.web1]\nuser = \"me\"\n[groups.web.vars]\ntier = \"group\"\n[environments.prod]\nhosts_from = { command = \"list-hosts\" }\n";
+
+    #[test]
+    fn a_command_names_hosts() {
+        let inventory = read(DYNAMIC).expect("an inventory");
+        let run =
+            |_: &str| Ok(r#"{"web": {"hosts": ["web1", "web2"], "vars": {"tier": "ansible", "x": 1}}}"#.to_owned());
+        let selection = select(&inventory, &choice("role:web"), &run).expect("hosts");
+        let shown: Vec<String> = selection
+            .hosts
+            .iter()
+            .map(|host| format!("{} {:?} {:?} {:?}", host.name, host.target.user, host.roles, host.vars["tier"].value))
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        web1 Some("me") ["web"] String("group")
+        web2 None ["web"] String("group")
+        "#);
+    }
+
+    #[test]
+    fn a_command_that_fails_or_prints_something_else() {
+        insta::assert_snapshot!(chosen(DYNAMIC, ""), @r#"
+        error: the hosts could not be asked for: there is no such command
+         --> inventory.toml:9:26
+          |
+        9 | hosts_from = { command = "list-hosts" }
+          |                          ^^^^^^^^^^^^
+        "#);
+        let inventory = read(DYNAMIC).expect("an inventory");
+        let problems = select(&inventory, &Choice::default(), &|_| Ok("web1".to_owned())).expect_err("a problem");
+        insta::assert_snapshot!(diagnostic::render(&problems, false), @r#"
+        error: what the command printed cannot be read: expected value at line 1 column 1
+         --> inventory.toml:9:26
+          |
+        9 | hosts_from = { command = "list-hosts" }
+          |                          ^^^^^^^^^^^^ the command must print the JSON of an Ansible dynamic inventory
+        "#);
+        let problems = select(&inventory, &Choice::default(), &|_| Ok("{}".to_owned())).expect_err("a problem");
+        insta::assert_snapshot!(diagnostic::render(&problems, false), @"
+        error: the environment `prod` has no hosts
+         --> inventory.toml:8:15
+          |
+        8 | [environments.prod]
+          |               ^^^^ expected at least one host
+        ");
+    }
 }
