@@ -14,8 +14,7 @@ use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
 use crate::lock::{self, Holder, Refusal};
 use crate::output::visible;
-use crate::session::ssh::Connector;
-use crate::session::{Lost, Reply, Session, Status, Target};
+use crate::session::{Connector, Lost, Reply, Session, Status, Target};
 
 /// A host that answered.
 #[derive(Clone)]

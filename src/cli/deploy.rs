@@ -22,8 +22,7 @@ use crate::plan::deploy::{Common, HostInput, plan};
 use crate::plan::render::{Filter, PlannedStep};
 use crate::plan::{Obstacle, Plan, show};
 use crate::report;
-use crate::session::Session;
-use crate::session::local::Local;
+use crate::session::{Local, Session};
 use crate::step::{Action as TaskAction, Step, Task};
 
 /// What is deployed.
@@ -207,7 +206,7 @@ async fn prepare(
 ) -> Result<Prepared, Stop> {
     let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
     let files = files(source, project)?;
-    build(project, stage, &files, &release).await?;
+    build(project, machine, stage, &files, &release).await?;
 
     // What each host is given, from the files as they are now that the build is over.
     let checked: Vec<Vec<PlannedStep>> = project
@@ -280,7 +279,13 @@ async fn prepare(
 }
 
 /// Runs the recipe's `local` steps.
-async fn build(project: &Project, stage: &Stage, files: &Files, release: &ReleaseFacts) -> Result<(), Stop> {
+async fn build(
+    project: &Project,
+    machine: &Machine,
+    stage: &Stage,
+    files: &Files,
+    release: &ReleaseFacts,
+) -> Result<(), Stop> {
     let steps = project.build_steps(release).map_err(|found| Stop::Error(problems(&found, false)))?;
     let tasks: Vec<Task> = steps
         .iter()
@@ -306,7 +311,10 @@ async fn build(project: &Project, stage: &Stage, files: &Files, release: &Releas
     if tasks.is_empty() {
         return Ok(());
     }
-    let session: Arc<dyn Session> = Arc::new(Local::new());
+    let session: Arc<dyn Session> = Arc::new(Local::new(
+        Some(files.folder.clone()),
+        machine.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+    ));
     let result = local::build(Arc::clone(&session), &tasks, &stage.sink, &stage.cancel).await;
     session.close().await;
     match result {

@@ -15,8 +15,7 @@ use crate::fleet::{self, Member, Question, Refused};
 use crate::plan::render::Filter;
 use crate::report;
 use crate::secret::Masker;
-use crate::session::ssh::Connector;
-use crate::session::{NoPrompt, Prompt};
+use crate::session::{Connector, NoPrompt, Prompt};
 
 /// The chosen hosts that answered, and those that did not.
 pub struct Look {

@@ -134,7 +134,7 @@ fn with_options(command: clap::Command, options: &[OptionSpec]) -> clap::Command
                     .help_heading("Options of the recipe");
                 arg = match &option.kind {
                     OptionKind::Bool => arg.action(clap::ArgAction::SetTrue),
-                    OptionKind::Choice(choices) => arg.value_parser(choices.clone()).value_name("CHOICE"),
+                    OptionKind::Choice(choices) => arg.value_parser(clap::builder::PossibleValuesParser::new(choices.clone())).value_name("CHOICE"),
                     OptionKind::Integer => arg.value_name("N"),
                     OptionKind::String => arg.value_name("TEXT"),
                 };

@@ -93,7 +93,7 @@ pub fn problems(problems: &[Problem], color: bool) -> Error {
 
 /// Inventory and recipe, for commands and flags that need no hosts.
 pub fn definitions(global: &Global, machine: &Machine) -> Result<(Inventory, Recipe), Error> {
-    let color = machine.stderr_is_terminal && !global.no_color && machine.variable("NO_COLOR").is_none();
+    let color = super::reporters::color(global, machine);
     let path = inventory_path(global, machine)?;
     let text = read(&path, machine)?;
     let mut inventory = Inventory::read(&shown(&path, machine), text).map_err(|found| problems(&found, color))?;
@@ -112,7 +112,7 @@ impl Project {
         filter: Filter,
         given_options: &[(String, Option<String>)],
     ) -> Result<Self, Error> {
-        let color = machine.stderr_is_terminal && !global.no_color && machine.variable("NO_COLOR").is_none();
+        let color = super::reporters::color(global, machine);
         let (inventory, recipe) = definitions(global, machine)?;
         let sources = LocalSources { machine: machine.clone(), folder: inventory.folder.clone() };
         let wanted = Choice {

@@ -17,8 +17,7 @@ use crate::layout::Layout;
 use crate::plan::Obstacle;
 use crate::report;
 use crate::secret::{Masker, Secret};
-use crate::session::ssh::Connector;
-use crate::session::{NoPrompt, Prompt, Target};
+use crate::session::{Connector, NoPrompt, Prompt, Target};
 
 /// The stage of one run.
 pub struct Stage {
@@ -53,11 +52,13 @@ impl Stage {
     pub fn open(global: &Global, machine: &Machine, telling: Telling<'_>) -> Result<Self, Error> {
         let (sink, receiver) = Sink::new(Masker::new(&telling.secrets));
         let reporters = super::reporters::choose(global, machine, &telling);
-        let reporting = tokio::spawn(report::listen(receiver, reporters, machine.clock));
+        let curtain = reporters.curtain.clone();
+        let clock = report::Clock { now: machine.clock, monotonic: machine.monotonic };
+        let reporting = tokio::spawn(report::listen(receiver, reporters.list, clock));
         let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
         let signals = tokio::spawn(super::signals::watch(cancel.clone(), abort.clone(), sink.clone()));
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
-            Arc::new(Terminal)
+            Arc::new(Terminal::new(curtain))
         } else {
             Arc::new(NoPrompt)
         };
@@ -77,6 +78,14 @@ impl Stage {
         }
         close(&members).await;
         Err(refused)
+    }
+
+    /// Ends a run that only looked: its result is a text that follows.
+    pub async fn quiet(self) {
+        self.signals.abort();
+        let _ = self.signals.await;
+        drop(self.sink);
+        let _ = self.reporting.await;
     }
 
     /// Ends the run as its plan ended.

@@ -12,7 +12,7 @@ use crate::fleet::{Answer, ask, each};
 use crate::lock;
 use crate::output::visible;
 use crate::plan::record::HistoryEntry;
-use crate::report::{Cell, Paint, Table, Tone};
+use crate::report::{Cell, Paint, Style, Table, Tone};
 
 /// `ship status`. The exit code is 1 where hosts differ, so that a script can ask.
 pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Result<(), Error> {
@@ -57,7 +57,7 @@ pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Re
 }
 
 fn lines(table: &Table) -> String {
-    let mut text = table.lines(None, 0, Paint::default()).join("\n");
+    let mut text = table.lines(None, 0, Paint::new(&Style::default())).join("\n");
     text.push('\n');
     text
 }

@@ -227,8 +227,9 @@ impl Host {
             _ => 1,
         };
         for attempt in 1..=attempts {
-            match self.commands_once(phase, batch, cancel).await {
-                Err(Stop::Failed { task, failure }) if attempt < attempts && !cancel.is_cancelled() => {
+            let last = attempt == attempts || cancel.is_cancelled();
+            match self.commands_once(phase, batch, last, cancel).await {
+                Err(Stop::Failed { task, failure }) if !last => {
                     let text = format!("{task}: {}; trying again ({attempt} of {attempts} failed)", failure.status);
                     self.sink.emit(Event::Warning { host: Some(self.name.clone()), text }).await;
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -239,7 +240,13 @@ impl Host {
         Ok(())
     }
 
-    async fn commands_once(&self, phase: Phase, batch: &[Task], cancel: &CancellationToken) -> Result<(), Stop> {
+    async fn commands_once(
+        &self,
+        phase: Phase,
+        batch: &[Task],
+        last: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stop> {
         let commands = batch.iter().filter_map(|task| task.command().cloned()).collect();
         let mut replies = self.session.run(commands);
         let mut running: Option<Running> = None;
@@ -276,7 +283,12 @@ impl Host {
                         // The answer to `explain` needs the shell, and this batch is over.
                         while replies.recv().await.is_some() {}
                         let advice = advice(task, &status);
-                        return self.failed(running, task, describe(&status), advice).await;
+                        if last {
+                            return self.failed(running, task, describe(&status), advice).await;
+                        }
+                        let failure = running.failure(describe(&status), advice);
+                        self.end(running, |_| TaskResult::Tolerated(failure.clone())).await;
+                        return Err(Stop::Failed { task: task.name.clone(), failure });
                     }
                 }
                 Reply::Lost(lost) => {

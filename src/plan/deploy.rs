@@ -102,7 +102,7 @@ pub(super) fn batches(sizes: &[usize], count: usize) -> Vec<Vec<usize>> {
 }
 
 /// What stands in the way of any change on a host.
-pub(super) fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle> {
+pub fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     let missing = facts.missing();
     if !missing.is_empty() {
