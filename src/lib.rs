@@ -52,6 +52,7 @@ pub mod document;
 pub mod event;
 pub mod layout;
 pub mod output;
+pub mod report;
 pub mod secret;
 pub mod session;
 pub mod step;
