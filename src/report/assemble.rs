@@ -62,3 +62,30 @@ pub fn reporters(wanted: Wanted<'_>) -> Reporters {
     list.extend(transcript.map(|transcript| Box::new(transcript) as Box<dyn Reporter>));
     Reporters { list, curtain }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Action;
+
+    #[test]
+    fn a_run_has_what_the_user_looks_at_and_a_transcript() {
+        let place = tempfile::tempdir().unwrap();
+        let of = TranscriptOf { action: Action::Deploy, environment: None, started: jiff::Timestamp::UNIX_EPOCH };
+        let wanted = |look, transcript| Wanted {
+            look,
+            style: Style::default(),
+            github_actions: false,
+            summary: None,
+            secrets: &[],
+            transcript,
+        };
+        for look in [Look::Terminal, Look::Plain, Look::Json, Look::Github] {
+            assert_eq!(reporters(wanted(look, None)).list.len(), 1);
+            let all = format!("{:?}", reporters(wanted(look, Some((place.path(), of)))).list);
+            assert!(all.contains("19700101T000000Z-deploy"), "{all}");
+        }
+        // Holding a curtain where nothing is live is no harm.
+        drop(reporters(wanted(Look::Json, None)).curtain.hold());
+    }
+}

@@ -86,43 +86,44 @@ impl Board {
 
     /// `host` is connected.
     pub fn connected(&mut self, host: &str) {
-        self.seat(host).work.retain(|work| work.task.is_some());
+        if let Some(seat) = self.seat(host) {
+            seat.work.retain(|work| work.task.is_some());
+        }
     }
 
     /// A task begins.
     pub fn started(&mut self, task: &TaskRef, name: &str, now: u64) {
-        let work = Work::new(Some(task.task), name, now);
-        self.seat(&task.host).work.push(work);
+        if let Some(seat) = self.seat(&task.host) {
+            seat.work.push(Work::new(Some(task.task), name, now));
+        }
     }
 
     /// A task sent bytes.
     pub fn progress(&mut self, task: &TaskRef, sent: u64, total: u64, now: u64) {
-        if let Some(work) = self.seat(&task.host).work.iter_mut().find(|work| work.task == Some(task.task)) {
+        let work =
+            self.seat(&task.host).and_then(|seat| seat.work.iter_mut().find(|work| work.task == Some(task.task)));
+        if let Some(work) = work {
             work.progress(sent, total, now);
         }
     }
 
     /// A task ended. Returns the bytes that it sent.
     pub fn finished(&mut self, task: &TaskRef, failed: bool) -> u64 {
-        let seat = self.seat(&task.host);
+        let Some(seat) = self.seat(&task.host) else { return 0 };
         let sent = seat.work.iter().find(|work| work.task == Some(task.task)).map_or(0, |work| work.sent);
-        seat.work.retain(|work| work.task != Some(task.task));
-        if failed {
-            // A host that could not be reached is not being connected to any more.
-            seat.work.clear();
-            seat.failed = true;
-        }
+        // A host that failed does nothing else either: it is not being connected to any more.
+        seat.work.retain(|work| !failed && work.task != Some(task.task));
+        seat.failed |= failed;
         sent
     }
 
-    fn seat(&mut self, host: &str) -> &mut Seat {
-        let place = self.seats.iter().position(|seat| seat.host == host).unwrap_or_else(|| {
+    /// The seat of `host`, which is made where it is missing; so there always is one.
+    fn seat(&mut self, host: &str) -> Option<&mut Seat> {
+        let place = self.seats.iter().position(|seat| seat.host == host).unwrap_or(self.seats.len());
+        if place == self.seats.len() {
             self.seats.push(Seat::new(host));
-            self.seats.len() - 1
-        });
-        // The place was found or made just now, so it is always there.
-        #[expect(clippy::indexing_slicing, reason = "the place was found or made just above")]
-        &mut self.seats[place]
+        }
+        self.seats.get_mut(place)
     }
 
     /// The live lines at `now`.
@@ -199,7 +200,7 @@ impl Work {
     }
 
     fn line(&self, room: usize, now: u64, paint: Paint) -> String {
-        let time = text::right(&text::duration(now.saturating_sub(self.since)), TIME);
+        let time = text::right(&text::growing(now.saturating_sub(self.since)), TIME);
         let room = room.saturating_sub(TIME + 1);
         let middle =
             if self.total == 0 { text::left(&paint.cut(&self.name, room), room) } else { self.upload(room, paint) };
@@ -208,28 +209,70 @@ impl Work {
 
     /// Name, bar, bytes, rate, time left: as much of it as there is room for.
     fn upload(&self, room: usize, paint: Paint) -> String {
-        let mut figures = text::right(&text::bytes_of(self.sent, self.total), 14);
-        if let Some(rate) = self.rate() {
-            let left = u128::from(self.total.saturating_sub(self.sent)) * 1000;
-            let left = left.checked_div(u128::from(rate)).and_then(|millis| u64::try_from(millis).ok());
-            let left =
-                left.map(|millis| format!("{} left", text::rough_duration(millis))).unwrap_or("stalled".to_owned());
-            figures.push_str(&format!(
-                "  {}  {}",
-                text::right(&format!("{}/s", text::bytes(rate)), 10),
-                text::left(&left, 9)
-            ));
-        }
-        let figures = paint.cut(&figures, room);
-        let room = room.saturating_sub(text::width(&figures));
-        let name = paint.cut(&self.name, room.saturating_sub(2));
-        let room = room.saturating_sub(text::width(&name));
-        // Two columns on either side of the bar.
-        let bar = match room.saturating_sub(4).min(24) {
-            width @ 6.. => format!("  {}", paint.bar(self.sent, self.total, width)),
-            _ => String::new(),
+        let sent = text::right(&text::bytes_of(self.sent, self.total), 14);
+        let figures = match self.rate() {
+            None => vec![sent],
+            Some(rate) => {
+                let left = text::left(&self.time_left(rate), 9);
+                let rate = text::right(&format!("{}/s", text::bytes(rate)), 10);
+                vec![format!("{sent}  {rate}  {left}"), format!("{sent}  {left}"), sent]
+            }
         };
-        let used = if bar.is_empty() { 0 } else { 2 + room.saturating_sub(4).min(24) };
-        format!("{name}{bar}{}{figures}", " ".repeat(room.saturating_sub(used)))
+        let name = paint.cut(&self.name, room.min(24));
+        let room = room.saturating_sub(text::width(&name));
+        let figures = figures.into_iter().find(|figures| text::width(figures) < room).unwrap_or_default();
+        let room = room.saturating_sub(text::width(&figures));
+        // Two columns on either side of the bar.
+        match room.saturating_sub(4).min(24) {
+            width @ 6.. => {
+                let bar = paint.bar(self.sent, self.total, width);
+                format!("{name}  {bar}{}{figures}", " ".repeat(room.saturating_sub(2 + width)))
+            }
+            _ => format!("{name}{}{figures}", " ".repeat(room)),
+        }
+    }
+
+    /// `8s left`, at `rate` bytes a second.
+    fn time_left(&self, rate: u64) -> String {
+        let millis = (u128::from(self.total.saturating_sub(self.sent)) * 1000).checked_div(u128::from(rate));
+        let millis = millis.and_then(|millis| u64::try_from(millis).ok());
+        millis.map(|millis| format!("{} left", text::rough_duration(millis))).unwrap_or("stalled".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Style;
+
+    fn upload(room: usize, samples: &[(u64, u64)]) -> String {
+        let mut work = Work::new(Some(1), "Upload", 0);
+        samples.iter().for_each(|(at, sent)| work.progress(*sent, 31_200_000, *at));
+        work.upload(room, Paint::new(&Style::default()))
+    }
+
+    #[test]
+    fn an_upload_shows_what_there_is_room_for() {
+        let samples = [(0, 0), (1_000, 7_800_000), (2_000, 15_600_000)];
+        let shown: Vec<String> = [70, 48, 36, 22, 8].map(|room| upload(room, &samples)).into();
+        assert_eq!(
+            shown,
+            [
+                "Upload  ===========------------    15.6/31.2 MB    7.8 MB/s  2s left  ",
+                "Upload       15.6/31.2 MB    7.8 MB/s  2s left  ",
+                "Upload       15.6/31.2 MB  2s left  ",
+                "Upload    15.6/31.2 MB",
+                "Upload  ",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_seconds() {
+        assert!(!upload(70, &[(0, 0), (100, 5_000_000)]).contains("/s"), "too short a span to tell");
+        assert!(upload(70, &[(0, 1), (5_000, 1), (10_000, 1)]).contains("stalled"));
+        let slowed: Vec<(u64, u64)> =
+            (0..=20).map(|second| (second * 1000, (second * 2_000_000).min(20_000_000))).collect();
+        assert!(upload(70, &slowed).contains("0 B/s  stalled"), "{}", upload(70, &slowed));
     }
 }

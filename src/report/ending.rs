@@ -229,11 +229,8 @@ impl<'a> Ending<'a> {
 pub fn hanging(label: &str, label_width: usize, content: &str, width: Option<usize>) -> Vec<String> {
     let start = label_width + 1;
     let limit = width.map_or(usize::MAX, |width| width.saturating_sub(start).max(20));
-    let parts = text::lines(content).flat_map(|line| {
-        // A line with its own indentation, such as a command, is kept as it is to be copied.
-        if line.starts_with(' ') { vec![line] } else { text::wrap(&line, limit) }
-    });
-    parts
+    text::fold(content, limit)
+        .into_iter()
         .enumerate()
         .map(
             |(index, part)| if index == 0 { format!("{label} {part}") } else { format!("{}{part}", " ".repeat(start)) },

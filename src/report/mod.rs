@@ -25,6 +25,8 @@ mod board;
 mod docs;
 mod ending;
 mod github;
+#[cfg(test)]
+mod github_tests;
 mod json;
 mod narrative;
 mod paint;
@@ -52,6 +54,9 @@ pub use table::{Cell, Table};
 pub use transcript::{Transcript, TranscriptOf};
 
 /// Tells what happens, event by event.
+///
+/// In texts of several lines (advice, hints, warnings), a line that begins with a space is kept whole, so
+/// that a command or a key can be copied.
 pub trait Reporter: Send + Debug {
     /// Something happened.
     fn event(&mut self, stamped: &Stamped);

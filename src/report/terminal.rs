@@ -33,8 +33,8 @@ impl std::fmt::Debug for Terminal {
     }
 }
 
-/// Columns for the hosts of a finished step.
-const HOSTS: usize = 18;
+/// Columns for the hosts of a finished step, where there is room and where there is hardly any.
+const HOSTS: (usize, usize) = (18, 8);
 /// Rows that are left to finished steps.
 const ROWS_ABOVE: u16 = 6;
 /// The times a second that live lines are drawn at most.
@@ -112,15 +112,21 @@ impl Terminal {
         format!("{} {}  {rest}", self.paint.sign(sign), text::left(&self.paint.cut(head, self.lead), self.lead))
     }
 
+    fn hosts_column(&self) -> usize {
+        let (usual, least) = HOSTS;
+        if self.measure().width < 70 { least } else { usual }
+    }
+
     /// The line of a step: phase, name, where, how long.
     fn step(&self, sign: Sign, phase: Phase, name: &str, hosts: &str, millis: u64) -> String {
         let width = self.measure().width;
-        let hosts = self.paint.cut(hosts, HOSTS);
-        let room = width.saturating_sub(2 + self.lead + 2 + 2 + HOSTS + TIME);
+        let for_hosts = self.hosts_column();
+        let hosts = text::left(&self.paint.cut(hosts, for_hosts), for_hosts);
+        let room = width.saturating_sub(2 + self.lead + 2 + 2 + for_hosts + TIME);
         let name = text::left(&self.paint.cut(&text::line(name), room), room);
         let name = if sign == Sign::Failed { self.paint.tone(Tone::Bad, &name) } else { name };
         let time = self.paint.tone(Tone::Dim, &text::right(&text::duration(millis), TIME));
-        self.headed(sign, phase.name(), &format!("{name}  {}{time}", text::left(&hosts, HOSTS)))
+        self.headed(sign, phase.name(), &format!("{name}  {hosts}{time}"))
     }
 
     fn row(&self, row: &Row) -> String {
@@ -131,7 +137,7 @@ impl Terminal {
         let hosts = if hosts.len() == self.run.hosts.len() && hosts.len() > 1 {
             text::plural(hosts.len(), "host")
         } else {
-            text::names(&hosts, HOSTS)
+            text::names(&hosts, self.hosts_column())
         };
         let sent = if row.bytes > 0 { format!(" ({})", text::bytes(row.bytes)) } else { String::new() };
         self.step(Sign::Done, row.phase, &format!("{}{sent}", row.name), &hosts, row.millis)
@@ -196,7 +202,7 @@ impl Terminal {
         let lead = host.map(text::line).unwrap_or_default();
         let width = self.columns().saturating_sub(self.lead + 4);
         let mut lines = Vec::new();
-        for (index, line) in text::lines(content).flat_map(|line| text::wrap(&line, width)).enumerate() {
+        for (index, line) in text::fold(content, width).into_iter().enumerate() {
             let line = if index == 0 { format!("{label}{line}") } else { line };
             lines.push(match (index, host) {
                 (0, None) => format!("{} {line}", self.paint.sign(sign)),

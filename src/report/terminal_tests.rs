@@ -88,8 +88,8 @@ fn while_it_connects() {
       revision 3f9c2d1a8b7e6d5c4b3a29181716151413121110
 
     · web1      waiting for the others
-    ⠼ web2      Log in                                                                            450ms
-    ⠼ db1       Log in                                                                            450ms
+    ⠼ web2      Log in                                                                             0.4s
+    ⠼ db1       Log in                                                                             0.4s
     ");
 }
 
@@ -335,9 +335,9 @@ fn live_lines_step_aside_for_a_question() {
     · release   20261121T113001Z-3f9c2d1
     Passphrase for ~/.ssh/id_ed25519:
     ✓ build     Build the front end                                          local                 8.3s
-    ⠴ web1      Upload  ────────────────────────                                   0.0/31.2 MB     80ms
-    ⠴ web2      Upload  ────────────────────────                                   0.0/31.2 MB     80ms
-    ⠴ db1       Upload                                                                             80ms
+    ⠴ web1      Upload  ────────────────────────                                   0.0/31.2 MB     0.0s
+    ⠴ web2      Upload  ────────────────────────                                   0.0/31.2 MB     0.0s
+    ⠴ db1       Upload                                                                             0.0s
     ");
 }
 

@@ -13,6 +13,11 @@ pub fn duration(millis: u64) -> String {
     }
 }
 
+/// A duration that is still growing: tenths of a second from the start, so that it does not jump.
+pub fn growing(millis: u64) -> String {
+    if millis < 1000 { format!("0.{}s", millis / 100) } else { duration(millis) }
+}
+
 /// A duration that only has to give an idea, as for the time left: `3s`, `1m 05s`.
 pub fn rough_duration(millis: u64) -> String {
     if millis < 60_000 { format!("{}s", millis.div_ceil(1000)) } else { duration(millis) }
@@ -158,6 +163,12 @@ pub fn wrap(text: &str, limit: usize) -> Vec<String> {
     done
 }
 
+/// `text` line by line, each wrapped to `limit` columns. A line that begins with a space is there to be
+/// copied, such as a command or a key, and stays whole.
+pub fn fold(text: &str, limit: usize) -> Vec<String> {
+    lines(text).flat_map(|line| if line.starts_with(' ') { vec![line] } else { wrap(&line, limit) }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +180,7 @@ mod tests {
             [0, 850, 999, 1000, 4249, 59_999, 60_000, 65_400, 3_599_999, 7_620_000].map(duration).into();
         assert_eq!(shown, ["0ms", "850ms", "999ms", "1.0s", "4.2s", "59.9s", "1m 00s", "1m 05s", "59m 59s", "2h 07m"]);
         assert_eq!(rough_duration(2_001), "3s");
+        assert_eq!(growing(449), "0.4s");
     }
 
     #[test]
