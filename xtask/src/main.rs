@@ -1,2 +1,48 @@
-//! The project's own chores (under construction).
-fn main() {}
+//! `cargo xtask`: the project's own chores. Reads the arguments and runs one chore.
+
+mod failure;
+mod lab;
+mod packages;
+mod privilege;
+mod process;
+mod workspace;
+
+use std::process::ExitCode;
+
+use failure::{Failure, Result};
+
+const USAGE: &str = "\
+Usage: cargo xtask CHORE
+
+  lab up                    start the servers of the lab (containers with systemd, sshd, sudo), or find them up
+  lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
+  lab status                say how they are
+  lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<u8> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["lab", "up"] => lab::up().map(|_| 0),
+        ["lab", "down"] => lab::down(false).map(|()| 0),
+        ["lab", "down", "--all"] => lab::down(true).map(|()| 0),
+        ["lab", "status"] => lab::status().map(|up| u8::from(!up)),
+        ["lab", "ssh", host] => lab::ssh(host, &[]),
+        ["lab", "ssh", host, "--", ..] => lab::ssh(host, arguments.get(4..).unwrap_or_default()),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(0)
+        }
+        _ => Err(Failure::new(format!("There is no such chore: {}\n\n{USAGE}", words.join(" ")))),
+    }
+}
