@@ -2,6 +2,7 @@
 
 mod failure;
 mod lab;
+mod layers;
 mod packages;
 mod privilege;
 mod process;
@@ -17,7 +18,8 @@ Usage: cargo xtask CHORE
   lab up                    start the servers of the lab (containers with systemd, sshd, sudo), or find them up
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
-  lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there";
+  lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there
+  layers                    check which module uses which, and the shape of every file";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +41,7 @@ fn run(arguments: &[String]) -> Result<u8> {
         ["lab", "status"] => lab::status().map(|up| u8::from(!up)),
         ["lab", "ssh", host] => lab::ssh(host, &[]),
         ["lab", "ssh", host, "--", ..] => lab::ssh(host, arguments.get(4..).unwrap_or_default()),
+        ["layers"] => layers::check().map(|()| 0),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(0)
