@@ -1,20 +1,26 @@
 //! `cargo xtask`: the project's own chores. Reads the arguments and runs one chore.
 
+mod cargo;
+mod ci;
 mod failure;
 mod lab;
 mod layers;
 mod packages;
 mod privilege;
 mod process;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
 
 use failure::{Failure, Result};
+use test::Tier;
 
 const USAGE: &str = "\
 Usage: cargo xtask CHORE
 
+  test [--only TIER]        run the tests: pure, openssh, lab; installs what is missing where it may
+  ci                        fmt, clippy, layers, cargo-deny, then all tests
   lab up                    start the servers of the lab (containers with systemd, sshd, sudo), or find them up
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
@@ -41,6 +47,9 @@ fn run(arguments: &[String]) -> Result<u8> {
         ["lab", "status"] => lab::status().map(|up| u8::from(!up)),
         ["lab", "ssh", host] => lab::ssh(host, &[]),
         ["lab", "ssh", host, "--", ..] => lab::ssh(host, arguments.get(4..).unwrap_or_default()),
+        ["test"] => test::run(None).map(|()| 0),
+        ["test", "--only", tier] => test::run(Some(Tier::named(tier)?)).map(|()| 0),
+        ["ci"] => ci::run().map(|()| 0),
         ["layers"] => layers::check().map(|()| 0),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
