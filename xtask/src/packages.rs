@@ -52,7 +52,10 @@ pub fn ensure(tools: &[Tool]) -> Result<()> {
     if packages.contains(&"openssh-server") && Path::new("/run/systemd/system").exists() {
         // The tests start an sshd of their own on loopback; the package's service would listen to everyone.
         println!("Turning off the SSH service that openssh-server has just brought.");
-        Program::new("systemctl").args(["disable", "--now", "ssh.service", "ssh.socket"]).behind(&prefix).succeeds();
+        for unit in ["ssh.socket", "ssh.service"] {
+            // One of the two may not exist on this release.
+            Program::new("systemctl").args(["disable", "--now", unit]).behind(&prefix).succeeds();
+        }
     }
     match missing.iter().find(|tool| find(tool.program).is_none()) {
         None => Ok(()),
@@ -75,7 +78,8 @@ fn install(packages: &[&str], prefix: &[String]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("NEEDRESTART_SUSPEND", "1")
             .behind(prefix)
-            .show()
+            .read()
+            .map(drop)
     };
     // A list may be fresh and still name a version that the mirror no longer has.
     attempt().or_else(|_| {
