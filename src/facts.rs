@@ -131,8 +131,10 @@ pub struct Facts {
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.
     pub history: Vec<String>,
-    /// The manifest of the live release.
+    /// The manifest of the live release, where every file of it was verified.
     pub manifest: Vec<u8>,
+    /// Paths of the live release that were changed since, by the application or by hand.
+    pub touched: BTreeSet<Vec<u8>>,
 }
 
 /// Programs that every deploy needs on a host.
@@ -157,7 +159,7 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        vec![self.host(), self.application(), self.live_manifest()]
+        vec![self.host(), self.application(), self.live_manifest(), self.touched()]
     }
 
     fn host(&self) -> Command {
@@ -200,11 +202,21 @@ impl Survey<'_> {
     }
 
     fn live_manifest(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
+    }
+
+    /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
+    fn touched(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ ! -type d -cnewer \"$r/verified\" -print0")
+    }
+
+    /// `text` in `deploy_to`, where `$r` is the record of the live release.
+    fn of_live_release(&self, text: &str) -> Command {
         if !self.manifest {
             return Command::argv(["true"]);
         }
         Command::shell(format!(
-            "cd {root} 2>/dev/null || exit 0; t=$(readlink current) || exit 0; m=.ship/releases/${{t##*/}}/manifest; [ ! -r \"$m\" ] || cat \"$m\"",
+            "cd {root} 2>/dev/null || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; {text}",
             root = quote(self.layout.root()),
         ))
     }
@@ -221,6 +233,9 @@ impl Facts {
             }
         }
         facts.manifest = outputs.get(2).cloned().unwrap_or_default();
+        let touched = outputs.get(3).map(Vec::as_slice).unwrap_or_default();
+        let paths = touched.split(|byte| *byte == 0).filter_map(|path| path.strip_prefix(b"current/"));
+        facts.touched = paths.map(<[u8]>::to_vec).collect();
         facts
     }
 
@@ -349,6 +364,9 @@ mod tests {
         std::fs::write(root.join(".ship/releases").join(id).join("state"), "live\n").expect("state");
         std::fs::write(root.join(".ship/releases").join(id).join("manifest"), "m\nn").expect("manifest");
         std::os::unix::fs::symlink(format!("releases/{id}"), root.join("current")).expect("current");
+        std::fs::write(root.join("releases").join(id).join("before"), "").expect("a file");
+        std::fs::write(root.join(".ship/releases").join(id).join("verified"), "").expect("verified");
+        std::fs::write(root.join("releases").join(id).join("after\nit"), "").expect("a file");
         let layout = Layout::new(&root.to_string_lossy());
         let survey =
             Survey { layout: &layout, programs: &[], shared: &["a b".to_owned(), "c".to_owned()], manifest: true };
@@ -357,6 +375,7 @@ mod tests {
         assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);
         assert_eq!(facts.shared.iter().collect::<Vec<_>>(), ["a b"]);
         assert_eq!(facts.manifest, b"m\nn");
+        assert_eq!(facts.touched.into_iter().collect::<Vec<_>>(), [b"after\nit"]);
     }
 
     fn run(survey: &Survey<'_>) -> Vec<Vec<u8>> {

@@ -54,6 +54,7 @@ pub mod facts;
 pub mod layout;
 pub mod lock;
 pub mod output;
+pub mod plan;
 pub mod secret;
 pub mod session;
 pub mod step;

@@ -57,6 +57,12 @@ impl Manifest {
         &self.entries
     }
 
+    /// The manifest without the entries at `paths`.
+    pub fn without(mut self, paths: &std::collections::BTreeSet<Vec<u8>>) -> Self {
+        self.entries.retain(|entry| !paths.contains(entry.path.as_ref()));
+        self
+    }
+
     /// The number of files and symlinks.
     pub fn files(&self) -> usize {
         todo!()

@@ -7,6 +7,7 @@
 //! and the clock, which come in as values.
 
 pub mod batch;
+pub mod diagnostic;
 pub mod inventory;
 pub mod located;
 pub mod options;
@@ -15,4 +16,3 @@ pub mod recipe_files;
 pub mod scope;
 pub mod secrets;
 pub mod selection;
-pub mod diagnostic;

@@ -214,8 +214,8 @@ pub struct Context<'a> {
     pub facts: &'a Facts,
     /// The release that is prepared or published.
     pub release: &'a ReleaseId,
-    /// What `current` must point at for the switch to be right; `None` where there must be no `current`.
-    pub expected: Option<&'a str>,
+    /// What `current` may be for the switch to be right.
+    pub expected: &'a swap::Expected,
     /// The step's name.
     pub name: &'a str,
     /// The working directory of commands, absolute.
