@@ -16,6 +16,7 @@ pub mod pattern;
 mod scan;
 pub mod source;
 pub mod tree;
+mod walk;
 
 pub use difference::{Difference, difference};
 pub use manifest::{Entry, Kind, Manifest};

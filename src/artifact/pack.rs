@@ -2,6 +2,9 @@
 //!
 //! A file keeps its own modification time: web servers make `Last-Modified` and `ETag` of time and size,
 //! and with one fixed time for all, a changed file of the same size would stay in the browsers' caches.
+//!
+//! The host unpacks with `umask 0; tar -x -p -o`: `-p` alone leaves BusyBox's tar under the umask. Every folder
+//! is in the stream or exists, so nothing is made with that umask's modes.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,16 +1,11 @@
-//! Folders on this machine as one tree: what is in them, and what cannot be carried.
+//! Folders on this machine as one tree: parts brought together, links checked, files hashed.
 
-use std::ffi::OsStr;
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::digest::{self, Stamp};
-use super::pattern::Patterns;
 use super::tree::{FOLDER_MODE, Origin, Root, Tree, TreeProblem};
-use super::{Entry, Kind, links, path};
+use super::walk::{Found, Walk, What, cannot};
+use super::{Entry, Kind, digest, links, path};
 
 /// A folder, or a file, that goes into the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,184 +49,6 @@ pub fn scan(parts: &[Part], options: &ScanOptions) -> Result<Tree, Vec<TreeProbl
     }
     let entries = hash(found, &roots, options.index.as_deref())?;
     Ok(Tree::new(entries, roots))
-}
-
-/// Something found on disk.
-struct Found {
-    path: Vec<u8>,
-    what: What,
-    root: usize,
-}
-
-enum What {
-    File {
-        stamp: Stamp,
-        mode: u32,
-    },
-    Directory {
-        mode: u32,
-    },
-    /// A folder that only `to` names; any real one says better what its mode is.
-    ImpliedDirectory,
-    Symlink {
-        target: Vec<u8>,
-    },
-}
-
-impl What {
-    fn is_directory(&self) -> bool {
-        matches!(self, Self::Directory { .. } | Self::ImpliedDirectory)
-    }
-}
-
-#[derive(Default)]
-struct Walk {
-    found: Vec<Found>,
-    roots: Vec<Root>,
-    problems: Vec<TreeProblem>,
-}
-
-impl Walk {
-    fn problem(&mut self, path: &Path, message: impl Into<String>) {
-        self.problems.push(TreeProblem::new(path.as_os_str().as_bytes(), message));
-    }
-
-    fn found(&mut self, path: Vec<u8>, what: What) {
-        // Roots are added before anything is found in them.
-        let root = self.roots.len().saturating_sub(1);
-        self.found.push(Found { path, what, root });
-    }
-
-    fn part(&mut self, part: &Part) {
-        let exclude = match Patterns::new(&part.exclude) {
-            Ok(exclude) => exclude,
-            Err(message) => return self.problem(&part.from, message),
-        };
-        let Some(to) = folder(&part.to) else {
-            return self.problem(Path::new(&part.to), "this is no folder inside the release");
-        };
-        // Followed where it is a symlink: the author of the recipe named it.
-        let metadata = match fs::metadata(&part.from) {
-            Ok(metadata) => metadata,
-            Err(error) => return self.problem(&part.from, cannot("be read", &error)),
-        };
-        let root = if metadata.is_dir() {
-            Root { from: part.from.clone(), to: to.clone() }
-        } else {
-            let Some(name) = part.from.file_name() else {
-                return self.problem(&part.from, "this is no file with a name");
-            };
-            Root { from: part.from.clone(), to: path::join(&to, name.as_bytes()) }
-        };
-        self.roots.push(root);
-        let mut above = Some(to.as_slice());
-        if metadata.is_dir() && !to.is_empty() {
-            self.found(to.clone(), What::Directory { mode: directory_mode(&metadata) });
-            above = path::parent(&to);
-        }
-        while let Some(folder) = above.filter(|folder| !folder.is_empty()) {
-            self.found(folder.to_vec(), What::ImpliedDirectory);
-            above = path::parent(folder);
-        }
-        if metadata.is_dir() {
-            self.folder(&part.from, &to, &exclude);
-        } else {
-            let name = part.from.file_name().unwrap_or_default().as_bytes();
-            self.entry(&part.from, path::join(&to, name), &metadata);
-        }
-    }
-
-    /// Everything in the folder `from`, without recursion, so that depth costs no stack.
-    fn folder(&mut self, from: &Path, to: &[u8], exclude: &Patterns) {
-        // Folders to read: where they are, and their path seen from `from`.
-        let mut ahead = vec![(from.to_owned(), Vec::new())];
-        while let Some((folder, below)) = ahead.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    self.problem(&folder, cannot("be read", &error));
-                    continue;
-                }
-            };
-            for entry in entries {
-                let entry = match entry {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        self.problem(&folder, cannot("be read to its end", &error));
-                        break;
-                    }
-                };
-                let name = entry.file_name();
-                if name == OsStr::new(".git") || (below.is_empty() && name == OsStr::new(".ship")) {
-                    continue;
-                }
-                let inner = path::join(&below, name.as_bytes());
-                // Does not follow a symlink.
-                let metadata = match entry.metadata() {
-                    Ok(metadata) => metadata,
-                    Err(error) => {
-                        self.problem(&entry.path(), cannot("be read", &error));
-                        continue;
-                    }
-                };
-                if exclude.leave_out(&inner, metadata.is_dir()) {
-                    continue;
-                }
-                let place = entry.path();
-                self.entry(&place, path::join(to, &inner), &metadata);
-                if metadata.is_dir() {
-                    ahead.push((place, inner));
-                }
-            }
-        }
-    }
-
-    fn entry(&mut self, place: &Path, path: Vec<u8>, metadata: &Metadata) {
-        if let Err(reason) = path::check(&path) {
-            return self.problem(place, reason);
-        }
-        let kind = metadata.file_type();
-        let what = if kind.is_dir() {
-            What::Directory { mode: directory_mode(metadata) }
-        } else if kind.is_file() {
-            if metadata.mode() & 0o6000 != 0 {
-                return self.problem(place, "a set-user-ID or set-group-ID file is not carried");
-            }
-            What::File { stamp: Stamp::new(metadata), mode: metadata.mode() & 0o777 }
-        } else if kind.is_symlink() {
-            match fs::read_link(place) {
-                Ok(target) => What::Symlink { target: target.into_os_string().into_vec() },
-                Err(error) => return self.problem(place, cannot("be read", &error)),
-            }
-        } else {
-            let name = if kind.is_socket() {
-                "a socket"
-            } else if kind.is_fifo() {
-                "a named pipe"
-            } else {
-                "a device"
-            };
-            return self.problem(place, format!("{name} is not carried"));
-        };
-        self.found(path, what);
-    }
-}
-
-/// `to` as a path in the release; `None` where it leads out of it.
-fn folder(to: &str) -> Option<Vec<u8>> {
-    let names: Vec<&str> = to.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
-    let folder = names.join("/").into_bytes();
-    let inside = !to.starts_with('/') && (folder.is_empty() || path::check(&folder).is_ok());
-    inside.then_some(folder)
-}
-
-/// Folders of a project shared by a group often are set-group-ID; on the host that means nothing.
-fn directory_mode(metadata: &Metadata) -> u32 {
-    metadata.mode() & 0o777 | 0o700
-}
-
-fn cannot(what: &str, error: &io::Error) -> String {
-    format!("it cannot {what}: {error}")
 }
 
 /// One entry for each path. Folders of several parts become one; anything else is a problem.
@@ -312,7 +129,7 @@ fn hash(found: Vec<Found>, roots: &[Root], index: Option<&Path>) -> Result<Vec<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
 
@@ -434,7 +251,9 @@ mod tests {
     #[test]
     fn folders_that_two_parts_give_become_one() {
         let folder = folder(&["a/shared/x", "b/y", "c/z"]);
-        fs::set_permissions(folder.path().join("a/shared"), Permissions::from_mode(0o750)).unwrap();
+        for (name, mode) in [("a/shared", 0o750), ("b", 0o755)] {
+            fs::set_permissions(folder.path().join(name), Permissions::from_mode(mode)).unwrap();
+        }
         let at = |name: &str| folder.path().join(name);
         let tree = scan(
             &[part(&at("c"), "shared/deep", &[]), part(&at("b"), "shared", &[]), part(&at("a"), "", &[])],

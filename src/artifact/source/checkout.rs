@@ -13,7 +13,7 @@ use super::{Commit, SourceError};
 #[derive(Debug)]
 pub struct Checkout {
     slot: Slot,
-    prefix: PathBuf,
+    path: PathBuf,
 }
 
 impl Checkout {
@@ -23,8 +23,8 @@ impl Checkout {
     }
 
     /// The folder in it that `repo` was: the same as the root, unless the project is a part of its repository.
-    pub fn path(&self) -> PathBuf {
-        self.slot.path.join(&self.prefix)
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -51,12 +51,12 @@ pub fn checkout(repo: &Path, commit: &Commit, into: &Path, caches: &[String]) ->
         // `git submodule` sets out for other repositories, so it is not told of one; this one is sound, it was just used.
         submodules(&Git::inside(&slot.path), &source)?;
     }
-    let checkout = Checkout { slot, prefix: PathBuf::from(&source.prefix) };
-    if !checkout.path().is_dir() {
+    let path = slot.path.join(&source.prefix);
+    if !path.is_dir() {
         let message = format!("there is no folder `{}` in commit {}", source.prefix, short(&commit.id));
         return Err(SourceError::new(message).advice("choose a revision that has it"));
     }
-    Ok(checkout)
+    Ok(Checkout { slot, path })
 }
 
 /// Where things of the user's repository are.
