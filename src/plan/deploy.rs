@@ -271,7 +271,7 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
     let folder = layout.release(&common.release);
     if let Some(live) = facts.live().filter(|_| !transfer.difference.unchanged.is_empty()) {
         let copy = Command::shell(format!(
-            "set -e; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
+            "set -e; umask 0; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
             old = quote(&layout.release(&live)),
             keep = quote(&format!("{record}/keep")),
             new = quote(&folder),
