@@ -5,6 +5,18 @@
 //! the first that fails; each command's start, output and end still come back apart. Deliberately absent:
 //! what the commands mean, retries of commands (one that may have run is never sent again), printing.
 
+mod bootstrap;
+mod clock;
+mod feed;
+mod guard;
+mod local;
+mod marker;
+mod order;
+mod pipes;
+mod shell;
+
+pub use local::Local;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
