@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::Lost;
 use super::bootstrap::bootstrap;
@@ -19,9 +19,16 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long the host waits for one, in seconds.
 const SILENCE: u64 = 60;
 
+/// What the watchdog is told beside signs of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Interrupt,
+    Farewell,
+}
+
 /// The watchdog of one shell.
 pub(super) struct Guard {
-    farewell: oneshot::Sender<()>,
+    words: mpsc::UnboundedSender<Word>,
 }
 
 impl Guard {
@@ -34,14 +41,19 @@ impl Guard {
         let (line, script) = bootstrap(&watchdog(process, silence));
         let Pipes { input, mut output } = host.start(&line).await?;
         let _ = input.send(script.into()).await;
-        let (farewell, mut leaving) = oneshot::channel();
+        let (words, mut heard) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    _ = &mut leaving => {
-                        let _ = input.send(Bytes::from_static(b"q")).await;
-                        break;
-                    }
+                    word = heard.recv() => match word {
+                        Some(Word::Interrupt) => {
+                            let _ = input.send(Bytes::from_static(b"i")).await;
+                        }
+                        Some(Word::Farewell) | None => {
+                            let _ = input.send(Bytes::from_static(b"q")).await;
+                            break;
+                        }
+                    },
                     () = tokio::time::sleep(heartbeat) => {
                         if input.send(Bytes::from_static(b".")).await.is_err() {
                             return;
@@ -55,23 +67,28 @@ impl Guard {
             drop(input);
             while output.recv().await.is_some() {}
         });
-        Ok(Self { farewell })
+        Ok(Self { words })
+    }
+
+    /// Has the shell skip the rest of its batch once its running command has ended.
+    pub(super) fn interrupt(&self) {
+        let _ = self.words.send(Word::Interrupt);
     }
 
     /// Sends the watchdog away: its shell has ended, or is no longer ours to end.
     pub(super) fn dismiss(self) {
-        let _ = self.farewell.send(());
+        let _ = self.words.send(Word::Farewell);
     }
 }
 
-/// Reads signs of life; ends `process` when they stop, without having been told `q`.
+/// Reads signs of life; ends `process` when they stop, without having been told `q`. `i` interrupts its batch.
 ///
 /// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself.
 fn watchdog(process: u32, silence: u64) -> String {
     format!(
         "while :; do\n\
          sign=$(timeout {silence} dd bs=1 count=1 2>/dev/null)\n\
-         case $sign in .) ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
+         case $sign in .) ;; i) kill -USR1 {process} 2>/dev/null ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
          done >/dev/null 2>&1"
     )
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -36,6 +36,7 @@ enum Job {
 pub(super) struct Shell {
     jobs: mpsc::UnboundedSender<Job>,
     closing: CancellationToken,
+    interrupts: watch::Sender<u64>,
 }
 
 impl Shell {
@@ -43,10 +44,18 @@ impl Shell {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        let keeper =
-            Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone() };
+        let (interrupts, interrupted) = watch::channel(0);
+        let keeper = Keeper {
+            host,
+            open: None,
+            died: None,
+            guard: None,
+            guarded: false,
+            closing: closing.clone(),
+            interrupted,
+        };
         tokio::spawn(keeper.work(inbox));
-        Self { jobs, closing }
+        Self { jobs, closing, interrupts }
     }
 
     /// See [`super::Session::run`].
@@ -63,6 +72,11 @@ impl Shell {
         let (answer, receiver) = oneshot::channel();
         let _ = self.jobs.send(Job::Guard(answer));
         receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// See [`super::Session::interrupt`]. A shell that is not guarded has nobody who could tell it.
+    pub(super) fn interrupt(&self) {
+        self.interrupts.send_modify(|count| *count += 1);
     }
 
     /// Ends the shell, waiting a few seconds for an idle one, so that the locks it holds are free
@@ -85,9 +99,16 @@ struct Open {
     prelude: Option<String>,
     /// How it ended, where the host has said so.
     exit: Option<Exit>,
+    /// How many batches were sent to it.
+    batches: usize,
 }
 
 impl Open {
+    /// Whether the shell has left the last batch behind: it says who it is after each.
+    fn idle(&self) -> bool {
+        self.streams.introductions() > self.batches
+    }
+
     /// Takes what came, if anything did; none when the shell is gone.
     fn take(&mut self, chunk: Option<Chunk>) -> Result<Option<Vec<Reply>>, Lost> {
         match chunk {
@@ -111,6 +132,7 @@ struct Keeper {
     guard: Option<Guard>,
     guarded: bool,
     closing: CancellationToken,
+    interrupted: watch::Receiver<u64>,
 }
 
 impl Keeper {
@@ -180,7 +202,7 @@ impl Keeper {
             None => {
                 let nonce = Nonce::new()?;
                 let pipes = self.host.start("exec /bin/sh").await?;
-                Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None }
+                Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None, batches: 0 }
             }
         };
         Ok(self.open.insert(open))
@@ -219,7 +241,10 @@ impl Keeper {
         }
         let closing = self.closing.clone();
         let host = self.host.clone();
+        let mut interrupted = self.interrupted.clone();
+        interrupted.mark_unchanged();
         let open = self.reach().await?;
+        open.batches += 1;
         open.streams.begin();
         let mut text = open.prelude.take().unwrap_or_default();
         text.push_str(&script(batch));
@@ -230,11 +255,19 @@ impl Keeper {
             let _ = input.send(text.into()).await;
         }));
         let mut clock = Clock::waiting(0, batch.first());
+        let mut told = false;
         loop {
             let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
             let chunk = tokio::select! {
                 biased;
                 () = closing.cancelled() => return Err(closed()),
+                Ok(()) = interrupted.changed(), if !told => {
+                    if let Some(guard) = &self.guard {
+                        guard.interrupt();
+                        told = true;
+                    }
+                    continue;
+                }
                 chunk = open.pipes.output.recv() => chunk,
                 () = tokio::time::sleep_until(clock.deadline) => {
                     if !clock.running {
@@ -283,6 +316,10 @@ impl Keeper {
                     return self.watch().await;
                 }
             }
+            if told && self.open.as_ref().is_some_and(Open::idle) {
+                // The rest of the batch was skipped.
+                return Ok(());
+            }
         }
     }
 }
@@ -329,6 +366,8 @@ fn no_answer(open: &Open) -> Lost {
 
 /// What the shell reads first: one group, so that it is read whole or not at all.
 ///
+/// SIGUSR1 (likewise) makes a busy shell skip the rest of its batch; an idle one ignores it.
+///
 /// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
 /// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
 /// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
@@ -339,7 +378,8 @@ fn prelude(nonce: &Nonce) -> String {
         "{{ {ENVIRONMENT}\n\
          s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
          e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
-         printf {process} \"$$\"; }}\n"
+         p() {{ printf {process} \"$$\"; }}\n\
+         trap '' USR1; p; }}\n"
     )
 }
 
@@ -347,8 +387,12 @@ fn prelude(nonce: &Nonce) -> String {
 ///
 /// File descriptor 8 is the deploy lock (a [`Program::Session`] opens it): nothing but the shell itself
 /// may hold it, or the lock would outlive the session in whatever a command left running.
+///
+/// A trapped signal is back to its default in what a command starts, an ignored one is not (POSIX XCU 2.11),
+/// so SIGUSR1 is ignored between batches only. The first line lets a trap that is due run before the batch
+/// begins.
 fn script(batch: &[Command]) -> String {
-    let mut script = String::from("ship_failed=\n");
+    let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
     for (index, command) in batch.iter().enumerate() {
         let text = command.to_shell();
         let _ = match command.program() {
@@ -356,5 +400,6 @@ fn script(batch: &[Command]) -> String {
             _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
         };
     }
+    script.push_str("trap '' USR1; p\n");
     script
 }
