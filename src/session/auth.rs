@@ -20,7 +20,8 @@ use super::host_key::fingerprint;
 use super::keys::{self, Found, Keyring};
 use super::pipes::Meter;
 use super::ssh::Client;
-use super::{ConnectError, Prompt, Settings, Target};
+use super::{ConnectError, Prompt, Settings, };
+use crate::target::Target;
 use crate::output::visible;
 use crate::secret::Secret;
 

@@ -9,7 +9,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::host_key::{Rules, Unknown};
-use super::{ConnectError, Settings, Target};
+use super::{ConnectError, Settings, };
+use crate::target::Target;
 use crate::output::visible;
 
 /// How long `ssh -G` may take: a `Match exec` in the user's file runs commands.

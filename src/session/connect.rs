@@ -16,7 +16,8 @@ use super::keys::Keyring;
 use super::pipes::Meter;
 use super::socket::{self, Duplex, Greeting, Wire};
 use super::ssh::{self, Client, Seen, Ssh};
-use super::{BoxFuture, ConnectError, Connected, Prompt, Settings, Target};
+use super::{BoxFuture, ConnectError, Connected, Prompt, Settings, };
+use crate::target::Target;
 use crate::output::visible;
 
 /// How many connections to one server may be on their way to a login. OpenSSH begins to drop some at
