@@ -45,16 +45,24 @@
 //! - Shell that decides: what a host looks like is a fact, and Rust decides on it.
 //! - Meaning read from the text of stderr.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run real programs and read the clock"))]
+
 pub mod artifact;
 pub mod command;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod document;
+pub mod error;
 pub mod event;
+pub mod execute;
 pub mod facts;
+pub mod fleet;
 pub mod layout;
 pub mod lock;
 pub mod output;
 pub mod plan;
+pub mod report;
 pub mod secret;
 pub mod session;
 pub mod step;

@@ -6,15 +6,25 @@
 //! and what is done with the stream there (`step`).
 
 pub mod difference;
+mod digest;
+mod links;
 pub mod manifest;
 pub mod memory;
 pub mod pack;
 pub mod path;
+pub mod pattern;
+mod scan;
 pub mod source;
 pub mod tree;
+mod walk;
 
 pub use difference::{Difference, difference};
 pub use manifest::{Entry, Kind, Manifest};
 pub use memory::MemoryFile;
-pub use pack::Packing;
-pub use tree::{Part, ScanOptions, Tree, TreeProblem, scan};
+pub use pack::{Body, Packing};
+pub use pattern::check_pattern;
+pub use scan::{Part, ScanOptions, scan};
+pub use tree::{Tree, TreeProblem};
+
+#[cfg(test)]
+mod round_trip;

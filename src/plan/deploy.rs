@@ -102,7 +102,7 @@ pub(super) fn batches(sizes: &[usize], count: usize) -> Vec<Vec<usize>> {
 }
 
 /// What stands in the way of any change on a host.
-pub(super) fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle> {
+pub fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     let missing = facts.missing();
     if !missing.is_empty() {
@@ -271,7 +271,7 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
     let folder = layout.release(&common.release);
     if let Some(live) = facts.live().filter(|_| !transfer.difference.unchanged.is_empty()) {
         let copy = Command::shell(format!(
-            "set -e; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
+            "set -e; umask 0; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
             old = quote(&layout.release(&live)),
             keep = quote(&format!("{record}/keep")),
             new = quote(&folder),

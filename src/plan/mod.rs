@@ -141,10 +141,10 @@ impl Obstacle {
 
 /// The tar command that unpacks a transfer under `deploy_to`.
 ///
-/// Options as in GNU, BusyBox and BSD tar. Numeric owners and modes of the stream are not restored as root,
-/// and `umask 022` with `p` gives exactly the modes of the stream otherwise.
+/// Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
+/// BusyBox applies the umask in spite of `p`, so there is none.
 fn unpack(layout: &Layout) -> Command {
-    Command::shell(format!("umask 022; cd {} && exec tar -xpof -", quote(layout.root())))
+    Command::shell(format!("umask 0; cd {} && exec tar -xpof -", quote(layout.root())))
 }
 
 /// Memory files that ship keeps beside the release: its manifest, checksums and the list to reuse.

@@ -5,6 +5,29 @@
 //! the first that fails; each command's start, output and end still come back apart. Deliberately absent:
 //! what the commands mean, retries of commands (one that may have run is never sent again), printing.
 
+mod auth;
+mod bootstrap;
+mod channel;
+mod clock;
+mod config;
+mod connect;
+mod deadline;
+mod feed;
+mod guard;
+mod host_key;
+mod keys;
+mod known_hosts;
+mod local;
+mod marker;
+mod order;
+mod pipes;
+mod shell;
+mod socket;
+mod ssh;
+
+pub use connect::Connector;
+pub use local::Local;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -111,6 +134,10 @@ pub trait Session: Send + Sync {
     /// From now on, the host's shell ends by itself when this machine falls silent for a minute, so that
     /// the deploy lock that it holds cannot outlive a client that vanished without a word.
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>>;
+
+    /// Lets the running command end and does not start the rest of its batch; the replies then end without
+    /// a status for the rest. Without effect where nothing runs.
+    fn interrupt(&self) -> BoxFuture<'_, ()>;
 
     /// What the session has cost so far.
     fn usage(&self) -> Usage;
