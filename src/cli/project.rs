@@ -269,12 +269,12 @@ impl Project {
         let mut found = Problems::new();
         for planned in planned {
             let Step::Settings(settings) = &planned.step else { continue };
-            let template = self.template(&settings.template);
+            let template = self.template(&settings.template).map_err(|problem| vec![problem]);
             match template.and_then(|source| scope.file(&source)) {
                 Ok(rendered) => {
                     files.push(MemoryFile::new(settings.to.as_bytes(), settings.mode, rendered.text.into_bytes()));
                 }
-                Err(problem) => found.push(problem),
+                Err(more) => found.extend(more),
             }
         }
         if found.is_empty() { Ok(files) } else { Err(found) }

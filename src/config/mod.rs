@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod candidates;
+pub mod cycles;
 pub mod diagnostic;
 pub mod dynamic;
 pub mod embedded;
@@ -32,6 +33,7 @@ pub mod shell_text;
 pub mod step_file;
 pub mod template;
 pub mod template_problem;
+pub mod variables;
 
 #[cfg(test)]
 mod inventory_tests;
