@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::artifact::pattern::check_pattern;
 use crate::config::batch::Batch;
 use crate::config::inventory::{EnvironmentSpec, GroupSpec, HostSpec, Inventory, Jump, KEEP_RELEASES};
 use crate::config::keys;
@@ -296,9 +297,8 @@ pub fn vars(reader: &mut Reader<'_, '_>) -> Vars {
 pub fn patterns(reader: &mut Reader<'_, '_>, key: &'static str) -> Vec<String> {
     let patterns = reader.located_strings(key).unwrap_or_default();
     for pattern in &patterns {
-        if let Err(error) = globset::Glob::new(pattern.value.trim_start_matches('!')) {
-            let problem = Problem::at(&pattern.place, "this is no pattern").label(error.kind().to_string());
-            reader.problems().push(problem);
+        if let Err(why) = check_pattern(&pattern.value) {
+            reader.problem(&pattern.place, "this is no pattern", Some(&why), None);
         }
     }
     patterns.into_iter().map(|pattern| pattern.value).collect()

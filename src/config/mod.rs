@@ -24,7 +24,9 @@ pub mod placeholders;
 pub mod recipe;
 pub mod recipe_file;
 pub mod recipe_files;
+pub mod reference;
 pub mod renderer;
+pub mod schema;
 pub mod scope;
 pub mod secret_values;
 pub mod secrets;
@@ -36,7 +38,11 @@ pub mod template_problem;
 pub mod variables;
 
 #[cfg(test)]
+mod example_tests;
+#[cfg(test)]
 mod inventory_tests;
+#[cfg(test)]
+mod robustness_tests;
 #[cfg(test)]
 mod recipe_tests;
 #[cfg(test)]
