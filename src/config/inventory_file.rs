@@ -11,7 +11,7 @@ use crate::config::keys;
 use crate::config::located::{Located, Vars};
 use crate::config::names::{check_name, check_variable, deploy_to};
 use crate::config::secrets;
-use crate::document::{Entry, Node, Problem, Problems, Reader, Value};
+use crate::document::{Entry, Node, Problems, Reader, Value};
 
 /// Reads the whole file; `None` where a key is missing without which nothing else can be checked.
 pub fn read(path: &Path, document: &Node, problems: &mut Problems) -> Option<Inventory> {
