@@ -12,6 +12,8 @@ mod clock;
 mod config;
 mod connect;
 mod deadline;
+#[cfg(test)]
+pub mod fake;
 mod feed;
 mod guard;
 mod host_key;

@@ -40,19 +40,9 @@ pub(super) struct Streams {
 impl Streams {
     /// The streams of a shell whose markers carry `nonce`.
     pub(super) fn new(nonce: &Nonce) -> Self {
-        let lane = |stream| Lane {
-            stream,
-            reader: Reader::new(nonce),
-            waiting: VecDeque::new(),
-            started: false,
-            ended: None,
-        };
-        Self {
-            lanes: [lane(Stream::Stdout), lane(Stream::Stderr)],
-            current: 0,
-            process: None,
-            noise: Vec::new(),
-        }
+        let lane =
+            |stream| Lane { stream, reader: Reader::new(nonce), waiting: VecDeque::new(), started: false, ended: None };
+        Self { lanes: [lane(Stream::Stdout), lane(Stream::Stderr)], current: 0, process: None, noise: Vec::new() }
     }
 
     /// Expects the markers of a new batch, which counts its commands from 0.

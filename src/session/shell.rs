@@ -43,8 +43,7 @@ impl Shell {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        let keeper =
-            Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone() };
+        let keeper = Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone() };
         tokio::spawn(keeper.work(inbox));
         Self { jobs, closing }
     }
