@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Lost;
 use super::bootstrap::bootstrap;
@@ -19,9 +20,13 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long the host waits for one, in seconds.
 const SILENCE: u64 = 60;
 
+/// How long the watchdog has to leave.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// The watchdog of one shell.
 pub(super) struct Guard {
-    farewell: oneshot::Sender<()>,
+    farewell: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Guard {
@@ -34,11 +39,12 @@ impl Guard {
         let (line, script) = bootstrap(&watchdog(process, silence));
         let Pipes { input, mut output } = host.start(&line).await?;
         let _ = input.send(script.into()).await;
-        let (farewell, mut leaving) = oneshot::channel();
-        tokio::spawn(async move {
+        let farewell = CancellationToken::new();
+        let leaving = farewell.clone();
+        let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    _ = &mut leaving => {
+                    () = leaving.cancelled() => {
                         let _ = input.send(Bytes::from_static(b"q")).await;
                         break;
                     }
@@ -55,12 +61,13 @@ impl Guard {
             drop(input);
             while output.recv().await.is_some() {}
         });
-        Ok(Self { farewell })
+        Ok(Self { farewell, task })
     }
 
-    /// Sends the watchdog away: its shell has ended, or is no longer ours to end.
-    pub(super) fn dismiss(self) {
-        let _ = self.farewell.send(());
+    /// Sends the watchdog away, which has nothing to watch any more, and waits a moment until it has left.
+    pub(super) async fn dismiss(self) {
+        self.farewell.cancel();
+        let _ = tokio::time::timeout(LEAVING, self.task).await;
     }
 }
 
