@@ -2,4 +2,7 @@
 
 mod commands;
 mod host_keys;
+mod login;
+mod shells;
 pub mod sshd;
+mod vanish;
