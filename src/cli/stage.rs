@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::plan::Obstacle;
 use crate::report;
 use crate::secret::{Masker, Secret};
-use crate::session::{Connector, NoPrompt, Prompt, };
+use crate::session::{Connector, NoPrompt, Prompt};
 use crate::target::Target;
 
 /// The stage of one run.

@@ -201,12 +201,7 @@ impl Execution {
     }
 
     /// A phase of `hosts`; gives back those that stopped.
-    async fn phase(
-        &mut self,
-        phase: Phase,
-        hosts: &[usize],
-        cancel: &CancellationToken,
-    ) -> Vec<(usize, Stop)> {
+    async fn phase(&mut self, phase: Phase, hosts: &[usize], cancel: &CancellationToken) -> Vec<(usize, Stop)> {
         let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
         let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
         if busy.is_empty() {

@@ -120,7 +120,11 @@ impl Narrator {
             }
             Event::TaskStarted { task, name, command, own, .. } => {
                 self.names.insert(task.clone(), name.clone());
-                if around && (!own || self.detail == Detail::Everything) { task_started(task, name, command.as_deref()) } else { Vec::new() }
+                if around && (!own || self.detail == Detail::Everything) {
+                    task_started(task, name, command.as_deref())
+                } else {
+                    Vec::new()
+                }
             }
             Event::TaskOutput { task, stream, line: printed } if normal || self.run.is_about_output() => {
                 vec![line(&task.host, Mark::Output(*stream), printed)]

@@ -90,7 +90,8 @@ impl Scene {
     fn start(&mut self, at: u64, host: &str, phase: Phase, name: &str, command: Option<&str>) -> TaskRef {
         let task = TaskRef { host: text(host), task: self.next };
         self.next += 1;
-        let started = Event::TaskStarted { task: task.clone(), phase, name: text(name), command: command.map(text), own: false };
+        let started =
+            Event::TaskStarted { task: task.clone(), phase, name: text(name), command: command.map(text), own: false };
         self.add(at, started);
         task
     }

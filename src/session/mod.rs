@@ -7,6 +7,7 @@
 
 mod auth;
 mod bootstrap;
+mod certificate;
 mod channel;
 mod clock;
 mod config;
@@ -19,6 +20,7 @@ mod keys;
 mod known_hosts;
 mod local;
 mod marker;
+mod offers;
 mod order;
 mod pipes;
 mod shell;

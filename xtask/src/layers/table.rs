@@ -35,12 +35,15 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        may_use: &["secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step"],
+        may_use: &[
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
+        ],
     },
     Room {
         name: "plan",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step", "config",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config",
         ],
     },
     // Talking to hosts, which knows nothing of recipes or plans.
@@ -49,15 +52,15 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "fleet",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session",
         ],
     },
     Room {
         name: "execute",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet",
         ],
     },
     // Telling, which knows nothing but what happened.
@@ -66,8 +69,8 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "error",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet", "execute",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet", "execute",
         ],
     },
     // A server to deploy to, and a deploy that goes through the same door as any other.
@@ -75,8 +78,8 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "cli",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
         ],
     },
     Room { name: "main", may_use: &["cli", "error"] },
