@@ -42,9 +42,9 @@ mod example_tests;
 #[cfg(test)]
 mod inventory_tests;
 #[cfg(test)]
-mod robustness_tests;
-#[cfg(test)]
 mod recipe_tests;
+#[cfg(test)]
+mod robustness_tests;
 #[cfg(test)]
 mod scope_tests;
 #[cfg(test)]
