@@ -163,6 +163,7 @@ impl Project {
                     if let Err(more) = result {
                         found.extend(more);
                     }
+                    found.extend(scope.problems());
                     used.extend(scope.used_secrets());
                 }
                 Err(more) => found.extend(more),

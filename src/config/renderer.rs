@@ -48,25 +48,24 @@ struct Resolved {
 }
 
 impl Renderer {
-    /// A renderer whose variables do not refer to themselves. `strict` also checks those that nothing uses;
-    /// without it, a variable may need names that are not there, as long as nobody needs it.
+    /// A renderer whose variables do not refer to themselves: everything after this relies on that.
     pub fn new(
         variables: BTreeMap<String, Variable>,
         secrets: SecretValues,
         absent: fn(&str) -> Option<&'static str>,
-        strict: bool,
     ) -> Result<Self, Problems> {
+        let problems = cycles::find(&variables);
         let renderer = Self { variables, secrets, resolved: Mutex::default(), used: Mutex::default(), absent };
-        // Everything after this relies on variables that end.
-        let mut problems = cycles::find(&renderer.variables);
-        if problems.is_empty() && strict {
-            for variable in renderer.variables.values() {
-                if let Variable::Node(node) = variable {
-                    problems.extend(renderer.check(node, Mode::Plain));
-                }
-            }
-        }
         if problems.is_empty() { Ok(renderer) } else { Err(problems) }
+    }
+
+    /// What is wrong with the templates in variables, also in those that nothing uses.
+    pub fn check_variables(&self) -> Problems {
+        let nodes = self.variables.values().filter_map(|variable| match variable {
+            Variable::Node(node) => Some(node),
+            _ => None,
+        });
+        nodes.flat_map(|node| self.check(node, Mode::Plain)).collect()
     }
 
     /// The names of all secrets that anything rendered so far has used.

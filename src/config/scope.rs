@@ -82,6 +82,8 @@ pub struct Scope {
     renderer: Renderer,
     /// The names of what is known only by a stand-in.
     stand_ins: BTreeSet<&'static str>,
+    /// Whether it belongs to a host, and not to this machine.
+    is_host: bool,
 }
 
 impl fmt::Debug for Scope {
@@ -122,20 +124,26 @@ pub struct RenderedStep {
 }
 
 impl Scope {
-    /// Names and checks everything that templates can refer to.
+    /// Names everything that templates can refer to. What is wrong with variables that nothing uses is
+    /// left to [`Scope::problems`].
     pub fn new(ingredients: Ingredients<'_>) -> Result<Self, Problems> {
         let Variables { known, stand_ins, mut problems } = variables::of(&ingredients);
-        // What a variable of a host needs does not exist on this machine, where nobody may use it.
-        let (absent, strict): (fn(&str) -> _, _) =
-            if ingredients.host.is_some() { (|_| None, true) } else { (absent_here, false) };
-        match Renderer::new(known, SecretValues::new(ingredients.secrets), absent, strict) {
-            Ok(renderer) if problems.is_empty() => Ok(Self { renderer, stand_ins }),
+        let is_host = ingredients.host.is_some();
+        let absent: fn(&str) -> _ = if is_host { |_| None } else { absent_here };
+        match Renderer::new(known, SecretValues::new(ingredients.secrets), absent) {
+            Ok(renderer) if problems.is_empty() => Ok(Self { renderer, stand_ins, is_host }),
             Ok(_) => Err(problems),
             Err(found) => {
                 problems.extend(found);
                 Err(problems)
             }
         }
+    }
+
+    /// What is wrong with the variables themselves, whether anything uses them or not. On this machine
+    /// nothing, for there a variable may need what only hosts have, as long as nobody needs it.
+    pub fn problems(&self) -> Problems {
+        if self.is_host { self.renderer.check_variables() } else { Problems::new() }
     }
 
     /// The plain text of a template; secrets are refused.

@@ -80,7 +80,7 @@ impl Setting {
             Err(problems) => return diagnostic::render(&problems, false),
         };
         let mut shown = Vec::new();
-        let mut problems = Problems::new();
+        let mut problems = scope.problems();
         for step in self.recipe.steps.iter().filter(|step| self.local == (step.kind == crate::step::Kind::Local)) {
             match scope.step(step) {
                 Ok(step) if !step.wanted => shown.push("-".to_owned()),
