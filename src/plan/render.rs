@@ -7,7 +7,7 @@ use crate::command::EnvValue;
 use crate::config::recipe::StepSpec;
 use crate::config::scope::Scope;
 use crate::config::selection::Host;
-use crate::document::Problems;
+use crate::document::{Place, Problems};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -35,6 +35,8 @@ pub struct PlannedStep {
     pub tolerate: bool,
     /// See [`Task::stage`].
     pub stage: u32,
+    /// Where it stands in the recipe.
+    pub place: Place,
 }
 
 /// Which steps a person chose on the command line.
@@ -123,6 +125,7 @@ pub fn steps(
                 attempts: spec.modifiers.attempts,
                 tolerate: spec.modifiers.tolerate,
                 stage: if spec.phase == Phase::Prepare { stage } else { 0 },
+                place: spec.body.place.clone(),
             });
         }
     }
