@@ -14,9 +14,9 @@ use tokio::net::UnixStream;
 
 use super::config::Route;
 use super::deadline::{Deadline, Over};
-use super::host_key::fingerprint;
 use super::keys::{self, Found, Keyring};
 use super::offers::{Holder, Offer, Offers, Signing, SigningError};
+use super::pin::fingerprint;
 use super::pipes::Meter;
 use super::ssh::Client;
 use super::{ConnectError, Prompt, Settings, Target};

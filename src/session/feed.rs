@@ -42,7 +42,8 @@ async fn converse(
     let mut streams = Streams::new(&nonce);
     let (line, script) = bootstrap(&script(command, &nonce));
     let Pipes { input, mut output } = host.start(&line).await?;
-    host.meter().round_trips(1);
+    // The server's window, and the end.
+    host.meter().round_trips(2);
     let _ = input.send(script.into()).await;
 
     let mut input = Some(input);

@@ -82,3 +82,35 @@ fn watchdog(process: u32, silence: u64) -> String {
          done >/dev/null 2>&1"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::session::local::Machine;
+
+    async fn watched(heartbeat: u64) -> (Guard, Child) {
+        let process = Command::new("sleep").arg("30").spawn().unwrap();
+        let machine = Arc::new(Machine::default());
+        let heartbeat = Duration::from_millis(heartbeat);
+        (Guard::with_times(machine, process.id(), heartbeat, 1).await.unwrap(), process)
+    }
+
+    #[tokio::test]
+    async fn silence_ends_what_is_watched() {
+        let (_guard, mut process) = watched(60_000).await;
+        let status = tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_and_a_farewell_do_not() {
+        let (guard, mut process) = watched(200).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        guard.dismiss().await;
+        assert_eq!(process.try_wait().unwrap(), None);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+}

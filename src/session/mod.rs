@@ -24,6 +24,7 @@ mod local;
 mod marker;
 mod offers;
 mod order;
+mod pin;
 mod pipes;
 mod shell;
 mod socket;

@@ -119,23 +119,31 @@ impl Keeper {
             let job = tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
-                job = jobs.recv() => job,
+                job = jobs.recv() => match job {
+                    Some(job) => job,
+                    None => break,
+                },
                 () = drain(&mut self.open) => {
                     self.died = Some(self.forget());
                     continue;
                 }
             };
-            match job {
-                Some(Job::Run(batch, replies)) => {
-                    if let Err(lost) = self.run(&batch, &replies).await {
-                        self.give_up();
-                        let _ = replies.send(Reply::Lost(lost)).await;
-                    }
+            // Closing waits neither for a command that runs nor for those who listen to it.
+            let listener = match &job {
+                Job::Run(_, replies) => Some(replies.clone()),
+                Job::Guard(_) => None,
+            };
+            let finished = tokio::select! {
+                biased;
+                () = closing.cancelled() => false,
+                () = self.handle(job) => true,
+            };
+            if !finished {
+                self.give_up();
+                if let Some(replies) = listener {
+                    tokio::spawn(async move { replies.send(Reply::Lost(closed())).await });
                 }
-                Some(Job::Guard(answer)) => {
-                    let _ = answer.send(self.guard().await);
-                }
-                None => break,
+                break;
             }
         }
         let guard = self.guard.take();
@@ -152,6 +160,26 @@ impl Keeper {
             while let Some(Chunk::Output(..)) = output.recv().await {}
         };
         let _ = tokio::join!(leaving, tokio::time::timeout(CLOSE_LIMIT, ending));
+        jobs.close();
+        while let Some(job) = jobs.recv().await {
+            if let Job::Run(_, replies) = job {
+                let _ = replies.try_send(Reply::Lost(closed()));
+            }
+        }
+    }
+
+    async fn handle(&mut self, job: Job) {
+        match job {
+            Job::Run(batch, replies) => {
+                if let Err(lost) = self.run(&batch, &replies).await {
+                    self.give_up();
+                    let _ = replies.send(Reply::Lost(lost)).await;
+                }
+            }
+            Job::Guard(answer) => {
+                let _ = answer.send(self.guard().await);
+            }
+        }
     }
 
     /// Leaves the shell to itself: its input ends, and it cannot print any more, so it starts nothing.
@@ -187,6 +215,8 @@ impl Keeper {
             None => {
                 let nonce = Nonce::new()?;
                 let pipes = self.host.start("exec /bin/sh").await?;
+                // The server's window, which opens when the shell has started.
+                self.host.meter().round_trips(1);
                 Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None }
             }
         };
@@ -224,7 +254,6 @@ impl Keeper {
         if batch.is_empty() {
             return Ok(());
         }
-        let closing = self.closing.clone();
         let host = self.host.clone();
         let open = self.reach().await?;
         open.streams.begin();
@@ -241,7 +270,6 @@ impl Keeper {
             let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
             let chunk = tokio::select! {
                 biased;
-                () = closing.cancelled() => return Err(closed()),
                 chunk = open.pipes.output.recv() => chunk,
                 () = tokio::time::sleep_until(clock.deadline) => {
                     if !clock.running {
