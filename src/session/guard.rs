@@ -10,9 +10,8 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Lost;
-use super::bootstrap::bootstrap;
 use super::pipes::{Host, Pipes};
+use super::{Lost, script};
 
 /// How often this machine gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -36,9 +35,9 @@ impl Guard {
     }
 
     async fn with_times(host: Arc<dyn Host>, process: u32, heartbeat: Duration, silence: u64) -> Result<Self, Lost> {
-        let (line, script) = bootstrap(&watchdog(process, silence));
+        let (line, text) = script::bootstrap(&script::watchdog(process, silence));
         let Pipes { input, mut output } = host.start(&line).await?;
-        let _ = input.send(script.into()).await;
+        let _ = input.send(text.into()).await;
         let farewell = CancellationToken::new();
         let leaving = farewell.clone();
         let task = tokio::spawn(async move {
@@ -69,18 +68,6 @@ impl Guard {
         self.farewell.cancel();
         let _ = tokio::time::timeout(LEAVING, self.task).await;
     }
-}
-
-/// Reads signs of life; ends `process` when they stop, without having been told `q`.
-///
-/// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself.
-fn watchdog(process: u32, silence: u64) -> String {
-    format!(
-        "while :; do\n\
-         sign=$(timeout {silence} dd bs=1 count=1 2>/dev/null)\n\
-         case $sign in .) ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
-         done >/dev/null 2>&1"
-    )
 }
 
 #[cfg(test)]

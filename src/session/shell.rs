@@ -17,15 +17,12 @@ use super::guard::Guard;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
-use super::{Lost, Reply, Status};
+use super::{Lost, Reply, Status, script};
 use crate::command::{Command, Program};
 use crate::output::visible;
 
 /// How long the shell has to end by itself when the session is closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is set up in every shell: administrators' programs are found, and `cd` goes where it is told.
-pub(super) const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; unset CDPATH";
 
 enum Job {
     Run(Vec<Command>, mpsc::Sender<Reply>),
@@ -217,7 +214,7 @@ impl Keeper {
                 let pipes = self.host.start("exec /bin/sh").await?;
                 // The server's window, which opens when the shell has started.
                 self.host.meter().round_trips(1);
-                Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None }
+                Open { pipes, streams: Streams::new(&nonce), prelude: Some(script::prelude(&nonce)), exit: None }
             }
         };
         Ok(self.open.insert(open))
@@ -258,7 +255,7 @@ impl Keeper {
         let open = self.reach().await?;
         open.streams.begin();
         let mut text = open.prelude.take().unwrap_or_default();
-        text.push_str(&script(batch));
+        text.push_str(&script::batch(batch));
         host.meter().round_trips(1);
         let input = open.pipes.input.clone();
         // Sent beside the reading: the shell may be printing more than fits before it reads on.
@@ -271,6 +268,8 @@ impl Keeper {
             let chunk = tokio::select! {
                 biased;
                 chunk = open.pipes.output.recv() => chunk,
+                // The shell is gone, and something that a command left running holds its streams.
+                () = tokio::time::sleep_until(clock.deadline), if open.exit.is_some() => None,
                 () = tokio::time::sleep_until(clock.deadline) => {
                     if !clock.running {
                         return Err(no_answer(open));
@@ -281,7 +280,11 @@ impl Keeper {
                     return Ok(());
                 }
             };
-            let Some(news) = open.take(chunk)? else {
+            let news = open.take(chunk)?;
+            if open.exit.is_some() {
+                clock.hurry();
+            }
+            let Some(news) = news else {
                 for reply in open.streams.finish() {
                     let _ = replies.send(reply).await;
                 }
@@ -337,7 +340,7 @@ async fn drain(open: &mut Option<Open>) {
     match open {
         Some(open) => loop {
             let chunk = open.pipes.output.recv().await;
-            if !matches!(open.take(chunk), Ok(Some(_))) {
+            if !matches!(open.take(chunk), Ok(Some(_))) || open.exit.is_some() {
                 return;
             }
         },
@@ -360,36 +363,4 @@ fn no_answer(open: &Open) -> Lost {
         let _ = write!(reason, " It said: {}", noise.trim());
     }
     Lost { reason }
-}
-
-/// What the shell reads first: one group, so that it is read whole or not at all.
-///
-/// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
-/// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
-/// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
-/// and put it off for ever while they wait for input, so the trap is set only while a command runs.
-fn prelude(nonce: &Nonce) -> String {
-    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
-    format!(
-        "{{ {ENVIRONMENT}\n\
-         s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
-         e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
-         printf {process} \"$$\"; }}\n"
-    )
-}
-
-/// A batch, as the shell reads it.
-///
-/// File descriptor 8 is the deploy lock (a [`Program::Session`] opens it): nothing but the shell itself
-/// may hold it, or the lock would outlive the session in whatever a command left running.
-fn script(batch: &[Command]) -> String {
-    let mut script = String::from("ship_failed=\n");
-    for (index, command) in batch.iter().enumerate() {
-        let text = command.to_shell();
-        let _ = match command.program() {
-            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\ne {index} $?; }}"),
-            _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
-        };
-    }
-    script
 }
