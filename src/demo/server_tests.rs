@@ -4,8 +4,10 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use russh::{ChannelMsg, Sig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -106,18 +108,79 @@ async fn a_command_runs_in_its_home_with_little_around_it() {
 #[tokio::test]
 async fn a_command_that_a_signal_ended_says_so() {
     let host = Host::start().await;
-    for (signal, name) in [("KILL", "KILL"), ("TERM", "TERM"), ("SEGV", "SEGV"), ("USR2", "SIG@openssh.com")] {
-        let output = timeout(
-            Duration::from_secs(20),
-            host.ssh().arg("-v").arg(format!("ulimit -c 0; kill -s {signal} $$")).output(),
-        );
-        let output = output.await.unwrap().unwrap();
-        assert_eq!(output.status.code(), Some(255), "{signal}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("rtype exit-signal"), "{said}");
-        assert!(!said.contains("rtype exit-status"), "{said}");
-        let _ = name;
+    let output = timeout(Duration::from_secs(20), host.ssh().args(["-v", "kill -s KILL $$"]).output());
+    let output = output.await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("rtype exit-signal"), "{said}");
+    assert!(!said.contains("rtype exit-status"), "{said}");
+}
+
+struct Trusting;
+
+impl russh::client::Handler for Trusting {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        Ok(true)
     }
+}
+
+/// What a channel says from the command to its close, output as its length.
+async fn said(connection: &russh::client::Handle<Trusting>, command: &str, signal: Option<Sig>) -> Vec<String> {
+    let mut channel = connection.channel_open_session().await.unwrap();
+    channel.exec(true, command).await.unwrap();
+    let mut said = Vec::new();
+    while let Some(message) = timeout(Duration::from_secs(20), channel.wait()).await.unwrap() {
+        said.push(match message {
+            ChannelMsg::Data { data } => {
+                if let Some(signal) = signal.clone() {
+                    channel.signal(signal).await.unwrap();
+                }
+                format!("out {}", data.len())
+            }
+            ChannelMsg::ExtendedData { data, ext } => format!("ext{ext} {}", data.len()),
+            ChannelMsg::ExitStatus { exit_status } => format!("status {exit_status}"),
+            ChannelMsg::ExitSignal { signal_name, .. } => format!("signal {signal_name:?}"),
+            ChannelMsg::WindowAdjusted { .. } => continue,
+            other => format!("{other:?}").to_lowercase(),
+        });
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_channel_ends_in_the_order_of_the_rfc() {
+    let host = Host::start().await;
+    let address = ("127.0.0.1", host.server.port());
+    let mut connection = russh::client::connect(Arc::default(), address, Trusting).await.unwrap();
+    let key = russh::keys::PrivateKey::from_openssh(host.server.client_key().expose()).unwrap();
+    let key = russh::keys::PrivateKeyWithHashAlg::new(Arc::new(key), None);
+    assert!(connection.authenticate_publickey("somebody", key).await.unwrap().success());
+    let ended = |how: &str| vec!["success".to_owned(), how.to_owned(), "eof".to_owned(), "close".to_owned()];
+    assert_eq!(said(&connection, "exit 3", None).await, ended("status 3"));
+    for (signal, name) in [
+        ("KILL", "KILL"),
+        ("TERM", "TERM"),
+        ("SEGV", "SEGV"),
+        ("USR2", "Custom(\"SIG@openssh.com\")"),
+    ] {
+        let command = format!("ulimit -c 0; kill -s {signal} $$");
+        assert_eq!(said(&connection, &command, None).await, ended(&format!("signal {name}")));
+    }
+    let told = said(&connection, "echo ready; sleep 30; echo never", Some(Sig::TERM)).await;
+    assert_eq!(told, ["success", "out 6", "signal TERM", "eof", "close"]);
+    let told = said(&connection, "echo out; sleep 0.1; echo aside >&2", None).await;
+    assert_eq!(told.iter().filter(|line| line.starts_with("ext1 6") || line.starts_with("out 4")).count(), 2);
+    // A second command in the same channel is refused, and the first goes on.
+    let mut channel = connection.channel_open_session().await.unwrap();
+    channel.exec(true, "sleep 0.2; exit 5").await.unwrap();
+    channel.exec(true, "exit 6").await.unwrap();
+    let mut told = Vec::new();
+    while let Some(message) = timeout(Duration::from_secs(20), channel.wait()).await.unwrap() {
+        told.push(format!("{message:?}"));
+    }
+    assert_eq!(told, ["Success", "Failure", "ExitStatus { exit_status: 5 }", "Eof", "Close"]);
 }
 
 #[tokio::test]
@@ -213,7 +276,7 @@ async fn a_connection_has_ten_sessions_and_no_more() {
     let mut eleventh = shared("exit 0").spawn().unwrap();
     drop(eleventh.stdin.take());
     let said = timeout(Duration::from_secs(20), eleventh.wait_with_output()).await.unwrap().unwrap();
-    assert!(String::from_utf8_lossy(&said.stderr).contains("open failed"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("refused by peer"), "{said:?}");
     for child in open.iter_mut().rev() {
         drop(child.stdin.take());
         assert!(timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().success());
@@ -232,8 +295,7 @@ async fn what_is_not_offered_is_refused_at_once() {
     assert!(String::from_utf8_lossy(&shell.stderr).contains("shell request failed"), "{shell:?}");
     let subsystem = asked(&["-s", "sftp"]).await;
     assert!(String::from_utf8_lossy(&subsystem.stderr).contains("subsystem request failed"), "{subsystem:?}");
-    let terminal = asked(&["-tt", "echo still here"]).await;
-    assert_eq!(text(&terminal.stdout), "still here");
+    let terminal = asked(&["-tt", "true"]).await;
     assert!(String::from_utf8_lossy(&terminal.stderr).contains("PTY allocation request failed"), "{terminal:?}");
     let mut forward = host.ssh();
     forward.args(["-W", &format!("127.0.0.1:{}", host.server.port())]);
