@@ -77,7 +77,7 @@ struct Files {
 }
 
 fn files(source: &Source, project: &Project) -> Result<Files, Error> {
-    let records = project.records();
+    let records = project.own_records()?;
     match source {
         Source::Git(commit) => {
             let into = records.join("build").join(project.selection.environment.as_deref().unwrap_or("default"));
@@ -90,8 +90,6 @@ fn files(source: &Source, project: &Project) -> Result<Files, Error> {
             Ok(Files { folder: path.clone(), _checkout: None, _unpacked: None, _single: None })
         }
         Source::Artifact(path) => {
-            std::fs::create_dir_all(&records)
-                .map_err(|error| Error::usage(format!("{} cannot be made: {error}", records.display())))?;
             let unpacked = source::unpack(path, &records).map_err(wrong_source)?;
             let folder = unpacked.path().to_owned();
             Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None })
@@ -205,7 +203,8 @@ async fn prepare(
     change: &ChangeArgs,
 ) -> Result<Prepared, Stop> {
     let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
-    let files = files(source, project)?;
+    // git, walking and hashing block; connections go on on the other threads meanwhile.
+    let files = tokio::task::block_in_place(|| files(source, project))?;
     build(project, machine, stage, &files, &release).await?;
 
     // What each host is given, from the files as they are now that the build is over.
@@ -216,7 +215,7 @@ async fn prepare(
         .map(|host| project.steps_to_check(host))
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
-    let trees = trees(project, &files, &checked)?;
+    let trees = tokio::task::block_in_place(|| trees(project, &files, &checked))?;
     if release.revision.is_none() {
         release.revision = trees.first().map(|tree| tree.manifest().digest());
     }

@@ -331,4 +331,14 @@ impl Project {
     pub fn records(&self) -> PathBuf {
         self.inventory.folder.join(".ship")
     }
+
+    /// [`Project::records`], made and kept out of the project's own repository.
+    pub fn own_records(&self) -> Result<PathBuf, Error> {
+        let records = self.records();
+        let ignore = records.join(".gitignore");
+        std::fs::create_dir_all(&records)
+            .and_then(|()| if ignore.exists() { Ok(()) } else { std::fs::write(&ignore, "*\n") })
+            .map_err(|error| Error::usage(format!("{} cannot be made: {error}", records.display())))?;
+        Ok(records)
+    }
 }

@@ -16,10 +16,8 @@ use crate::step::{Action as TaskAction, Task};
 /// `ship run`. Every host runs it, whatever happens on the others.
 pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(), Error> {
     let project = Project::load(global, machine, &args.select, Filter::default(), &[])?;
-    // Its output is its result.
-    let global = Global { verbose: global.verbose.max(1), ..global.clone() };
     let stage = Stage::open(
-        &global,
+        global,
         machine,
         Telling {
             action: Action::Run,

@@ -10,7 +10,7 @@ use super::args::Global;
 use super::machine::Machine;
 use super::prompt::Terminal;
 use crate::error::{Error, Kind};
-use crate::event::{Action, Event, HostSummary, Outcome, Sink};
+use crate::event::{Action, Event, HostSummary, Outcome, Phase, Sink};
 use crate::execute::Conclusion;
 use crate::fleet::{self, Member, Refused};
 use crate::layout::Layout;
@@ -54,7 +54,10 @@ impl Stage {
         let reporters = super::reporters::choose(global, machine, &telling);
         let curtain = reporters.curtain.clone();
         let clock = report::Clock { now: machine.clock, monotonic: machine.monotonic };
-        let reporting = tokio::spawn(report::listen(receiver, reporters.list, clock));
+        // Writing blocks while a terminal is stopped with Ctrl-S: a thread of its own.
+        let runtime = tokio::runtime::Handle::current();
+        let listening = report::listen(receiver, reporters.list, clock);
+        let reporting = tokio::task::spawn_blocking(move || runtime.block_on(listening));
         let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
         let signals = tokio::spawn(super::signals::watch(cancel.clone(), abort.clone(), sink.clone()));
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
@@ -69,10 +72,15 @@ impl Stage {
 
     /// Connects to every host, or ends the run with the names of those that cannot be reached.
     pub async fn connect(&self, targets: Vec<(Target, Layout)>) -> Result<Vec<Member>, Vec<Refused>> {
+        let hosts = targets.iter().map(|(target, _)| target.name.clone()).collect();
+        self.sink.emit(Event::PhaseStarted { phase: Phase::Connect, hosts, batch: None }).await;
+        let began = Instant::now();
         let (members, refused) = tokio::select! {
             connected = fleet::connect(&self.connector, targets, &self.sink) => connected,
             () = self.cancel.cancelled() => return Err(Vec::new()),
         };
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.sink.emit(Event::PhaseFinished { phase: Phase::Connect, millis }).await;
         if refused.is_empty() {
             return Ok(members);
         }

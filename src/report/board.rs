@@ -65,12 +65,13 @@ impl Board {
         self.seats.clear();
     }
 
-    /// A phase begins on `hosts`.
+    /// A phase begins on `hosts`; whoever is still not connected is not waited for any more.
     pub fn phase(&mut self, hosts: &[String]) {
         for host in hosts {
             self.seat(host);
         }
         for seat in &mut self.seats {
+            seat.work.retain(|work| work.task.is_some());
             seat.in_phase = hosts.contains(&seat.host);
             // It takes part again: as when it is put back.
             seat.failed &= !seat.in_phase;

@@ -117,3 +117,62 @@ impl Drop for Release {
         state.show();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::TermLike;
+    use std::io::{self, Write};
+
+    #[test]
+    fn a_terminal_that_went_away_stops_nothing() {
+        #[derive(Debug)]
+        struct Gone;
+        impl TermLike for Gone {
+            fn width(&self) -> u16 {
+                80
+            }
+            fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn write_line(&self, _: &str) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn write_str(&self, _: &str) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn clear_line(&self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let target = ProgressDrawTarget::term_like(Box::new(Gone));
+        let screen = Screen::new(Printer::new(Closed), target);
+        drop(screen.hold());
+        for text in ["one", "two"] {
+            screen.above([text.to_owned()]);
+            screen.draw(&[text.to_owned()]);
+        }
+        screen.close();
+    }
+}

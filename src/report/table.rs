@@ -11,9 +11,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell with `text`, made safe to show, in the colour of `tone`.
+    /// A cell with `text` in one line, made safe to show, in the colour of `tone`.
     pub fn new(text: &str, tone: Tone) -> Self {
-        Self { text: text::line(text), tone }
+        Self { text: text::lines(text).collect::<Vec<_>>().join(" "), tone }
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         table.row(["a\tb".into(), "x\x1b[2Jy\nz".into(), "too many".into()]);
         assert_snapshot!(table.lines(None, 0, Paint::new(&Style::default())).join("\n"), @r"
         HOST    WHY
-        a    b  x\x1b[2Jy\x0az
+        a    b  x\x1b[2Jy z
         ");
     }
 }

@@ -222,12 +222,21 @@ impl Terminal {
         self.screen.above([format!("{margin}{host} {margin}{side} {}", text::line(line)).trim_end().to_owned()]);
     }
 
-    fn run_started(&mut self) {
-        let hosts = self.run.hosts.iter().map(|host| text::width(host));
+    fn connecting(&mut self, hosts: &[String]) {
+        self.rows.begin(hosts);
+        self.board.phase(hosts);
+        self.board.connecting(self.now);
+        hosts.iter().for_each(|host| self.rows.started(host, Phase::Connect, LOG_IN));
+    }
+
+    fn run_started(&mut self, hosts: &[String]) {
+        let names = self.run.hosts.iter().map(|host| text::width(host));
         // As wide as "put back", so that names of phases and hosts stand in one column.
         let least = if self.run.is_about_output() { 0 } else { 8 };
-        self.lead = hosts.max().unwrap_or(LOCAL.len()).clamp(least, 24);
-        self.board.start(&self.run.hosts);
+        self.lead = names.max().unwrap_or(LOCAL.len()).clamp(least, 24);
+        self.board.start(hosts);
+        // Every run begins so, whether or not it says that this is a phase.
+        self.connecting(hosts);
         if self.tells_steps() {
             self.screen.above(self.header());
         }
@@ -252,18 +261,18 @@ impl Reporter for Terminal {
         self.now = self.now.max(stamped.at_millis);
         self.run.learn(&stamped.event);
         match &stamped.event {
-            Event::RunStarted { .. } => self.run_started(),
+            Event::RunStarted { hosts, .. } => self.run_started(hosts),
             Event::ReleaseChosen { release } if self.tells_steps() => {
                 self.screen.above([self.headed(Sign::Note, "release", &text::line(release))]);
             }
             Event::PhaseStarted { phase, hosts, .. } => {
                 let rest = self.rows.rest();
                 self.tell_rows(&rest);
-                self.rows.begin(hosts);
-                self.board.phase(hosts);
                 if *phase == Phase::Connect {
-                    self.board.connecting(self.now);
-                    hosts.iter().for_each(|host| self.rows.started(host, *phase, LOG_IN));
+                    self.connecting(hosts);
+                } else {
+                    self.rows.begin(hosts);
+                    self.board.phase(hosts);
                 }
             }
             Event::PhaseFinished { .. } => {

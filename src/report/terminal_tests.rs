@@ -94,6 +94,24 @@ fn while_it_connects() {
 }
 
 #[test]
+fn hosts_are_seen_to_be_connected_to_before_any_phase_begins() {
+    let no_phase =
+        |(_, event): &(u64, Event)| !matches!(event, Event::PhaseStarted { .. } | Event::PhaseFinished { .. });
+    let script: Script = rehearsal::done().into_iter().filter(no_phase).take_while(|(at, _)| *at < 640).collect();
+    assert_snapshot!(shown_at(&script, 450), @r"
+    Deploy tsosi to prod  (web1, web2, db1)
+      main: Fix the search box (Ada Lovelace)
+      revision 3f9c2d1a8b7e6d5c4b3a29181716151413121110
+
+    · web1      waiting for the others
+    ⠼ web2      Log in                                                                             0.4s
+    ⠼ db1       Log in                                                                             0.4s
+    ");
+    let all = shown_at(&script, 630);
+    assert!(all.ends_with(" 620ms") && all.contains("✓ connect   Log in"), "{all}");
+}
+
+#[test]
 fn while_it_uploads() {
     assert_snapshot!(shown_at(&rehearsal::done(), 14_100), @r"
     Deploy tsosi to prod  (web1, web2, db1)
@@ -339,55 +357,6 @@ fn live_lines_step_aside_for_a_question() {
     ⠴ web2      Upload  ────────────────────────                                   0.0/31.2 MB     0.0s
     ⠴ db1       Upload                                                                             0.0s
     ");
-}
-
-#[test]
-fn a_terminal_that_went_away_stops_nothing() {
-    #[derive(Debug)]
-    struct Gone;
-    impl TermLike for Gone {
-        fn width(&self) -> u16 {
-            80
-        }
-        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn write_line(&self, _: &str) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn write_str(&self, _: &str) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn clear_line(&self) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&self) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-    }
-    struct Closed;
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let target = ProgressDrawTarget::term_like(Box::new(Gone));
-    let mut terminal = Terminal::new(Printer::new(Closed), target, || None, Style::default());
-    let held = terminal.curtain().hold();
-    drop(held);
-    rehearsal::play(&rehearsal::needs_person(), &mut terminal);
 }
 
 /// Not a test: the deploy as it moves, to be looked at on a real terminal.

@@ -5,6 +5,29 @@
 //! the first that fails; each command's start, output and end still come back apart. Deliberately absent:
 //! what the commands mean, retries of commands (one that may have run is never sent again), printing.
 
+mod auth;
+mod bootstrap;
+mod channel;
+mod clock;
+mod config;
+mod connect;
+mod deadline;
+mod feed;
+mod guard;
+mod host_key;
+mod keys;
+mod known_hosts;
+mod local;
+mod marker;
+mod order;
+mod pipes;
+mod shell;
+mod socket;
+mod ssh;
+
+pub use connect::Connector;
+pub use local::Local;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;

@@ -1,0 +1,108 @@
+//! One SSH session channel as the streams of a program: fed while it is drained, never waiting for a dead one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Lost;
+use super::pipes::{Chunk, Exit, Meter, Pipes, WAITING_CHUNKS};
+use crate::event::Stream;
+
+/// Runs the command line `program` in `channel`.
+///
+/// The server's consent is not waited for: what is sent goes out as soon as the server opens its window,
+/// which OpenSSH does when it has started the program.
+pub(super) async fn start(
+    channel: Channel<Msg>,
+    program: &str,
+    forward_agent: bool,
+    meter: Arc<Meter>,
+) -> Result<Pipes, russh::Error> {
+    let (reader, writer) = channel.split();
+    if forward_agent {
+        writer.agent_forward(false).await?;
+    }
+    writer.exec(true, program).await?;
+    let (input, fed) = mpsc::channel(1);
+    let (printed, output) = mpsc::channel(WAITING_CHUNKS);
+    let over = CancellationToken::new();
+    tokio::spawn(drain(reader, printed.clone(), over.clone(), meter.clone()));
+    tokio::spawn(fill(writer, fed, printed, over, meter));
+    Ok(Pipes { input, output })
+}
+
+/// Feeds the channel until the input ends, the program has ended, or nobody listens any more.
+///
+/// A writer that waits for the server's window is never told that the channel is gone, so it is never
+/// waited for alone.
+async fn fill(
+    writer: ChannelWriteHalf<Msg>,
+    mut fed: mpsc::Receiver<Bytes>,
+    printed: mpsc::Sender<Chunk>,
+    over: CancellationToken,
+    meter: Arc<Meter>,
+) {
+    let feed = async {
+        while let Some(bytes) = fed.recv().await {
+            let count = bytes.len();
+            if writer.data_bytes(bytes).await.is_err() {
+                return;
+            }
+            meter.sent(count);
+        }
+        let _ = writer.eof().await;
+        // The end of the input is not the end of the program.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = printed.closed() => {}
+        () = over.cancelled() => {
+            // What it printed last may still be on its way: the server closes the channel.
+            drop(fed);
+            printed.closed().await;
+        }
+        () = feed => {}
+    }
+    let _ = writer.close().await;
+}
+
+/// Reads everything there is to read, for the whole life of the channel: one that is not read holds up
+/// all others of its connection.
+async fn drain(mut reader: ChannelReadHalf, printed: mpsc::Sender<Chunk>, over: CancellationToken, meter: Arc<Meter>) {
+    while let Some(message) = reader.wait().await {
+        let chunk = match message {
+            ChannelMsg::Data { data } => output(Stream::Stdout, data, &meter),
+            ChannelMsg::ExtendedData { data, ext: 1 } => output(Stream::Stderr, data, &meter),
+            ChannelMsg::ExitStatus { exit_status } => Chunk::Exited(Exit::Status(exit_status.cast_signed())),
+            ChannelMsg::ExitSignal { signal_name, .. } => Chunk::Exited(Exit::Signal(name(&signal_name))),
+            ChannelMsg::Failure => Chunk::Refused(Lost { reason: "the server does not run commands for this user".to_owned() }),
+            _ => continue,
+        };
+        // The end may be told before the last output.
+        let ended = !matches!(chunk, Chunk::Output(..));
+        // Where nobody listens, `fill` closes the channel, and its end is still read here.
+        let _ = printed.send(chunk).await;
+        if ended {
+            over.cancel();
+        }
+    }
+    over.cancel();
+}
+
+fn output(stream: Stream, data: Bytes, meter: &Meter) -> Chunk {
+    meter.received(data.len());
+    Chunk::Output(stream, data)
+}
+
+/// A signal's name without `SIG` (RFC 4254, 6.10), made safe to show.
+fn name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => crate::output::visible(name.as_bytes()),
+        known => format!("{known:?}"),
+    }
+}

@@ -1,0 +1,335 @@
+//! How to reach a host: the inventory's word, with the gaps filled from `ssh_config`, as `ssh -G` reads it.
+//!
+//! OpenSSH itself is asked because nothing else is right about Match, Include, tokens and
+//! canonicalisation (ssh(1), `-G`). Where there is no `ssh`, the inventory has to say everything.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::host_key::{Rules, Unknown};
+use super::{ConnectError, Settings, Target};
+use crate::output::visible;
+
+/// How long `ssh -G` may take: a `Match exec` in the user's file runs commands.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Everything that decides how a connection is made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Route {
+    /// Where to connect to.
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: String,
+    /// Addresses of one family only (`AddressFamily`).
+    pub(super) family: Family,
+    /// Through which host, as a target of its own.
+    pub(super) jump: Option<Box<Target>>,
+    /// How its key is checked.
+    pub(super) rules: Rules,
+    /// The inventory's key, offered first.
+    pub(super) first_identity: Option<PathBuf>,
+    pub(super) identities: Vec<PathBuf>,
+    pub(super) certificates: Vec<PathBuf>,
+    /// Offer nothing that is not listed (`IdentitiesOnly`).
+    pub(super) identities_only: bool,
+    /// The agent's socket.
+    pub(super) agent: Option<PathBuf>,
+    /// `ConnectTimeout`.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Which addresses of a host name are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Family {
+    #[default]
+    Any,
+    V4,
+    V6,
+}
+
+impl Route {
+    /// The route to `target`.
+    pub(super) async fn to(target: &Target, settings: &Settings) -> Result<Self, ConnectError> {
+        check_word(target, "address", &target.address)?;
+        if let Some(user) = &target.user {
+            check_word(target, "user", user)?;
+        }
+        let mut route = match ask_ssh(target, settings).await? {
+            Some(text) => read(&text, target, settings)?,
+            None => alone(target, settings)?,
+        };
+        check_word(target, "host name", &route.host)?;
+        check_word(target, "user", &route.user)?;
+        route.first_identity = target.identity_file.as_ref().map(|file| expand(file, settings));
+        if let Some(jump) = &target.jump {
+            route.jump = Some(jump.clone());
+        }
+        // A bastion that its own `Host *` sends through itself is reached directly.
+        if let Some(jump) = &route.jump
+            && jump.address == target.address
+            && jump.port.unwrap_or(route.port) == route.port
+        {
+            route.jump = None;
+        }
+        Ok(route)
+    }
+}
+
+/// Nothing that a program or a shell could take for something else gets further than this.
+fn check_word(target: &Target, what: &str, word: &str) -> Result<(), ConnectError> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "._:%@-".contains(c);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(harmless) {
+        return Ok(());
+    }
+    Err(ConnectError {
+        message: format!("the {what} of {} is not one: `{}`", target.name, visible(word.as_bytes())),
+        advice: Some("It may hold letters, digits and `. _ : % @ -`, and does not begin with `-`.".to_owned()),
+    })
+}
+
+/// The route where there is no `ssh` to ask: the inventory, and OpenSSH's defaults.
+fn alone(target: &Target, settings: &Settings) -> Result<Route, ConnectError> {
+    let home = |name: &str| settings.home.as_ref().map(|home| home.join(name));
+    let user = target.user.clone().or_else(|| settings.local_user.clone()).ok_or_else(|| ConnectError {
+        message: format!("the inventory names no user for {}", target.name),
+        advice: Some("There is no `ssh` on this machine to read ~/.ssh/config, so the inventory has to say it.".to_owned()),
+    })?;
+    let defaults = ["id_ed25519", "id_ecdsa", "id_rsa"];
+    Ok(Route {
+        host: target.address.clone(),
+        port: target.port.unwrap_or(22),
+        user,
+        rules: Rules {
+            user_files: home(".ssh/known_hosts").into_iter().collect(),
+            global_files: vec![PathBuf::from("/etc/ssh/ssh_known_hosts")],
+            ..Rules::default()
+        },
+        identities: defaults.iter().filter_map(|name| home(&format!(".ssh/{name}"))).collect(),
+        agent: settings.agent.clone(),
+        ..Route::default()
+    })
+}
+
+/// What `ssh -G` says; none where there is no `ssh`.
+async fn ask_ssh(target: &Target, settings: &Settings) -> Result<Option<String>, ConnectError> {
+    let mut ssh = tokio::process::Command::new("ssh");
+    ssh.arg("-G").stdin(Stdio::null()).kill_on_drop(true);
+    if let Some(file) = &settings.ssh_config {
+        ssh.arg("-F").arg(file);
+    }
+    if let Some(port) = target.port {
+        ssh.arg("-p").arg(port.to_string());
+    }
+    if let Some(user) = &target.user {
+        ssh.arg("-l").arg(user);
+    }
+    ssh.arg("--").arg(&target.address);
+    let failed = |reason: String| ConnectError {
+        message: format!("ssh_config cannot be read for {}: {reason}", target.name),
+        advice: Some(format!("Try: ssh -G {}", target.address)),
+    };
+    let output = match tokio::time::timeout(LIMIT, ssh.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(_) => return Err(failed(format!("`ssh -G` did not answer within {} s", LIMIT.as_secs()))),
+    };
+    if !output.status.success() {
+        return Err(failed(visible(output.stderr.trim_ascii())));
+    }
+    String::from_utf8(output.stdout).map(Some).map_err(|_| failed("it is not UTF-8".to_owned()))
+}
+
+/// The route from the lines `key value` of `ssh -G`.
+fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, ConnectError> {
+    let refuse = |message: &str, advice: &str| ConnectError {
+        message: format!("ssh_config has {message} for {}", target.name),
+        advice: Some(advice.to_owned()),
+    };
+    let mut route = Route { port: 22, agent: settings.agent.clone(), ..Route::default() };
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(' ') else { continue };
+        let value = value.trim();
+        let unset = value.is_empty() || value.eq_ignore_ascii_case("none");
+        match key {
+            "hostname" => value.clone_into(&mut route.host),
+            "port" => route.port = value.parse().unwrap_or(22),
+            "user" => value.clone_into(&mut route.user),
+            "addressfamily" => {
+                route.family = match value {
+                    "inet" => Family::V4,
+                    "inet6" => Family::V6,
+                    _ => Family::Any,
+                };
+            }
+            "identityfile" if !unset => route.identities.push(expand(Path::new(value), settings)),
+            "certificatefile" if !unset => route.certificates.push(expand(Path::new(value), settings)),
+            "identitiesonly" => route.identities_only = value == "yes",
+            "identityagent" => route.agent = agent(value, settings),
+            "hostkeyalias" if !unset => route.rules.alias = Some(value.to_owned()),
+            "hashknownhosts" => route.rules.hash = value == "yes",
+            "userknownhostsfile" => route.rules.user_files = files(value, settings),
+            "globalknownhostsfile" => route.rules.global_files = files(value, settings),
+            "revokedhostkeys" if !unset => route.rules.revoked_file = Some(expand(Path::new(value), settings)),
+            "stricthostkeychecking" => {
+                route.rules.unknown = match value {
+                    "yes" | "true" => Unknown::Refuse,
+                    "no" | "false" | "off" | "accept-new" => Unknown::Accept,
+                    _ => Unknown::Ask,
+                };
+            }
+            "connecttimeout" => route.timeout = value.parse().ok().map(Duration::from_secs),
+            "proxyjump" if !unset => route.jump = Some(Box::new(jump(value, target)?)),
+            "proxycommand" if !unset && target.jump.is_none() => {
+                return Err(refuse(
+                    "a ProxyCommand",
+                    "ship does not run it. Use ProxyJump there, or `jump` in the inventory.",
+                ));
+            }
+            "knownhostscommand" if !unset => {
+                return Err(refuse(
+                    "a KnownHostsCommand",
+                    "ship does not run it. Use UserKnownHostsFile there, or `host_key` in the inventory.",
+                ));
+            }
+            _ => {}
+        }
+    }
+    if let Some(user) = &target.user {
+        user.clone_into(&mut route.user);
+    }
+    route.port = target.port.unwrap_or(route.port);
+    Ok(route)
+}
+
+/// The last host of a `ProxyJump` list, each with the one before it as its own jump.
+fn jump(list: &str, target: &Target) -> Result<Target, ConnectError> {
+    let mut last: Option<Target> = None;
+    for hop in list.split(',') {
+        let hop = hop.trim();
+        let hop = hop.strip_prefix("ssh://").unwrap_or(hop);
+        let (user, place) = match hop.rsplit_once('@') {
+            Some((user, place)) => (Some(user.to_owned()), place),
+            None => (None, hop),
+        };
+        let (address, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => (address, port.strip_prefix(':')),
+            None => match place.split_once(':') {
+                Some((address, port)) if !port.contains(':') => (address, Some(port)),
+                _ => (place, None),
+            },
+        };
+        let port = port.map(str::parse).transpose().map_err(|_| ConnectError {
+            message: format!("ssh_config has a ProxyJump for {} that is not one: `{}`", target.name, visible(hop.as_bytes())),
+            advice: Some("It is `[user@]host[:port]`, several separated by commas.".to_owned()),
+        })?;
+        last = Some(Target {
+            name: format!("{address} (jump host of {})", target.name),
+            address: address.to_owned(),
+            port,
+            user,
+            jump: last.map(Box::new),
+            ..Target::default()
+        });
+    }
+    last.ok_or_else(|| ConnectError { message: format!("ssh_config has an empty ProxyJump for {}", target.name), advice: None })
+}
+
+/// `IdentityAgent`: a socket, `SSH_AUTH_SOCK`, the name of another variable, or none.
+fn agent(value: &str, settings: &Settings) -> Option<PathBuf> {
+    match value {
+        "none" => None,
+        "SSH_AUTH_SOCK" => settings.agent.clone(),
+        // Only `main` reads the environment; of its variables it passes on that one.
+        _ if value.starts_with('$') => settings.agent.clone(),
+        _ => Some(expand(Path::new(value), settings)),
+    }
+}
+
+fn files(value: &str, settings: &Settings) -> Vec<PathBuf> {
+    let words = value.split_ascii_whitespace().filter(|word| *word != "none");
+    words.map(|word| expand(Path::new(word), settings)).collect()
+}
+
+/// `~/…` under the home folder: `ssh -G` leaves it.
+fn expand(file: &Path, settings: &Settings) -> PathBuf {
+    match (file.strip_prefix("~"), &settings.home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => file.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { home: Some("/home/me".into()), agent: Some("/run/agent".into()), ..Settings::default() }
+    }
+
+    fn web() -> Target {
+        Target { name: "web1".into(), address: "web".into(), ..Target::default() }
+    }
+
+    #[test]
+    fn the_inventory_wins_and_ssh_config_fills_the_gaps() {
+        let text = "user deploy\nhostname 10.0.0.7\nport 2200\nidentityfile ~/.ssh/id_x\nidentitiesonly yes\n\
+            userknownhostsfile ~/.ssh/known_hosts /etc/two\nstricthostkeychecking accept-new\n\
+            identityagent SSH_AUTH_SOCK\nproxyjump me@b1:2022,b2\nproxycommand none\nconnecttimeout 7\nhostkeyalias web\n";
+        let target = Target { port: Some(22), ..web() };
+        let route = read(text, &target, &settings()).unwrap();
+        assert_eq!((route.host.as_str(), route.port, route.user.as_str()), ("10.0.0.7", 22, "deploy"));
+        assert_eq!(route.identities, [PathBuf::from("/home/me/.ssh/id_x")]);
+        assert_eq!(route.rules.user_files, [PathBuf::from("/home/me/.ssh/known_hosts"), "/etc/two".into()]);
+        assert_eq!((route.rules.unknown, route.rules.alias.as_deref()), (Unknown::Accept, Some("web")));
+        assert_eq!((route.identities_only, route.timeout), (true, Some(Duration::from_secs(7))));
+        assert_eq!(route.agent, Some("/run/agent".into()));
+        let last = route.jump.unwrap();
+        let first = last.jump.unwrap();
+        assert_eq!((last.address.as_str(), last.port, last.user), ("b2", None, None));
+        assert_eq!((first.address.as_str(), first.port, first.user.as_deref()), ("b1", Some(2022), Some("me")));
+    }
+
+    #[test]
+    fn a_proxy_command_is_refused_with_what_to_do() {
+        let error = read("proxycommand nc %h %p\n", &web(), &settings()).unwrap_err();
+        assert!(error.advice.unwrap().contains("ProxyJump"));
+    }
+
+    #[test]
+    fn jump_hosts_in_every_spelling() {
+        for (text, address, port) in [
+            ("b", "b", None),
+            ("b:22", "b", Some(22)),
+            ("[::1]:2022", "::1", Some(2022)),
+            ("::1", "::1", None),
+            ("ssh://u@b:7", "b", Some(7)),
+        ] {
+            let hop = jump(text, &web()).unwrap();
+            assert_eq!((hop.address.as_str(), hop.port), (address, port), "{text}");
+        }
+        assert!(jump("b:x", &web()).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_looks_like_an_option_gets_nowhere() {
+        for address in ["-oProxyCommand=id", "a b", "a;b", "", "a\nb"] {
+            let target = Target { address: address.into(), ..web() };
+            assert!(Route::to(&target, &settings()).await.is_err(), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_real_ssh_reads_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        std::fs::write(&file, "Host web\n HostName h.example\n User u\n Port 2201\nMatch host h.example\n ProxyJump b\n").unwrap();
+        let settings = Settings { ssh_config: Some(file), ..settings() };
+        let route = Route::to(&web(), &settings).await.unwrap();
+        assert_eq!((route.host.as_str(), route.port, route.user.as_str()), ("h.example", 2201, "u"));
+        assert_eq!(route.jump.unwrap().address, "b");
+        assert_eq!(route.rules.unknown, Unknown::Ask);
+    }
+}

@@ -1,0 +1,169 @@
+//! Runs one command with a body as its standard input, in a channel of its own: uploads, secrets.
+//!
+//! The body is fed while the output is read, so neither waits for the other, and a command that ends
+//! early ends the feeding. Deliberately absent: judging whether enough was read (the command's status
+//! says so).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::bootstrap::bootstrap;
+use super::clock::Clock;
+use super::marker::Nonce;
+use super::order::Streams;
+use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::{Body, Lost, Reply, Status};
+use crate::command::Command;
+
+/// How long a command whose body failed has to end after it was told to.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// See [`super::Session::feed`].
+pub(super) fn feed(host: Arc<dyn Host>, command: Command, body: Body) -> mpsc::Receiver<Reply> {
+    let (replies, receiver) = mpsc::channel(WAITING_CHUNKS);
+    tokio::spawn(async move {
+        if let Err(lost) = converse(host, &command, body, &replies).await {
+            let _ = replies.send(Reply::Lost(lost)).await;
+        }
+    });
+    receiver
+}
+
+async fn converse(
+    host: Arc<dyn Host>,
+    command: &Command,
+    mut body: Body,
+    replies: &mpsc::Sender<Reply>,
+) -> Result<(), Lost> {
+    let nonce = Nonce::new()?;
+    let mut streams = Streams::new(&nonce);
+    let (line, script) = bootstrap(&script(command, &nonce));
+    let Pipes { input, mut output } = host.start(&line).await?;
+    host.meter().round_trips(1);
+    let _ = input.send(script.into()).await;
+
+    let mut input = Some(input);
+    let mut sent: u64 = 0;
+    let mut exit = None;
+    let mut clock = Clock::waiting(0, Some(command));
+    loop {
+        tokio::select! {
+            chunk = output.recv() => {
+                let news = match chunk {
+                    Some(Chunk::Output(stream, bytes)) => streams.push(stream, bytes)?,
+                    Some(Chunk::Exited(how)) => {
+                        exit = Some(how);
+                        continue;
+                    }
+                    Some(Chunk::Refused(lost)) => return Err(lost),
+                    None => {
+                        for reply in streams.finish() {
+                            let _ = replies.send(reply).await;
+                        }
+                        return match exit {
+                            Some(Exit::Signal(name)) => {
+                                let _ = replies.send(Reply::Ended { index: 0, status: Status::Signalled(name) }).await;
+                                Ok(())
+                            }
+                            Some(Exit::Status(status)) => Err(Lost {
+                                reason: format!("the command's shell ended with status {status}, without a word"),
+                            }),
+                            None => Err(host.loss()),
+                        };
+                    }
+                };
+                for reply in news {
+                    if let Reply::Started { .. } = &reply {
+                        clock = Clock::running(0, Some(command));
+                    }
+                    let reply = clock.judge(reply);
+                    let over = matches!(reply, Reply::Ended { .. });
+                    let _ = replies.send(reply).await;
+                    if over {
+                        return Ok(());
+                    }
+                }
+            }
+            fed = feed_more(&input, &mut body) => match fed {
+                Fed::Bytes(count) => {
+                    sent += count as u64;
+                    let _ = replies.send(Reply::Sent { bytes: sent }).await;
+                }
+                Fed::End => input = None,
+                // The command ended early; how it ended is on its way.
+                Fed::Unwanted => {
+                    input = None;
+                    body.close();
+                }
+                Fed::Failed(error) => {
+                    stop(host.as_ref(), streams.process(), &mut output).await;
+                    return Err(Lost { reason: format!("the data to send could not be read: {error}") });
+                }
+            },
+            () = tokio::time::sleep_until(clock.deadline) => {
+                if !clock.running {
+                    return Err(Lost { reason: "the host's shell does not answer".to_owned() });
+                }
+                let _ = replies.send(Reply::Ended { index: 0, status: Status::TimedOut(clock.limit) }).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What became of an attempt to send more of the body.
+enum Fed {
+    Bytes(usize),
+    End,
+    Unwanted,
+    Failed(std::io::Error),
+}
+
+/// Waits for room in `input`, then for more of `body`, and sends it. Nothing is lost where this is
+/// dropped while it waits.
+async fn feed_more(input: &Option<mpsc::Sender<Bytes>>, body: &mut Body) -> Fed {
+    let Some(input) = input else { return std::future::pending().await };
+    let Ok(permit) = input.reserve().await else { return Fed::Unwanted };
+    match body.recv().await {
+        Some(Ok(bytes)) => {
+            let count = bytes.len();
+            permit.send(bytes);
+            Fed::Bytes(count)
+        }
+        Some(Err(error)) => Fed::Failed(error),
+        None => Fed::End,
+    }
+}
+
+/// Ends the command while its input is still open, so that it cannot take a part for the whole. A user
+/// may not end root's processes, so sudo's commands see the end of their input after all, as they do
+/// when a connection breaks.
+async fn stop(host: &dyn Host, process: Option<u32>, output: &mut mpsc::Receiver<Chunk>) {
+    let Some(process) = process else { return };
+    let Ok(mut killer) = host.start(&format!("exec /bin/sh -c 'exec kill -TERM {process}'")).await else { return };
+    let ended = async {
+        while killer.output.recv().await.is_some() {}
+        while output.recv().await.is_some() {}
+    };
+    let _ = tokio::time::timeout(STOP_LIMIT, ended).await;
+}
+
+/// The command in the background of a shell that names its process and waits for it. Such commands read
+/// from `/dev/null` unless told otherwise (POSIX XCU 2.9.3), hence descriptor 3.
+fn script(command: &Command, nonce: &Nonce) -> String {
+    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
+    format!(
+        "printf {start} 0; printf {start} 0 >&2\n\
+         exec 3<&0\n\
+         {} <&3 3<&- &\n\
+         exec 3<&- </dev/null\n\
+         printf {process} $!\n\
+         wait $!\n\
+         set -- 0 $?\n\
+         printf {end} \"$@\"; printf {end} \"$@\" >&2",
+        command.to_shell()
+    )
+}

@@ -1,0 +1,405 @@
+//! The host's long-lived shell: sends batches of commands, tells their outputs apart, keeps their time.
+//!
+//! One `/bin/sh` reads its program from standard input for the whole run; markers (`marker`) separate
+//! what the commands print. Nothing here polls or sleeps: a batch is sent at once, and the shell itself
+//! stops it at the first failure. It works over any [`Host`]. Deliberately absent: commands with a body
+//! (`feed`).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::guard::Guard;
+use super::marker::Nonce;
+use super::order::Streams;
+use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::{Lost, Reply, Status};
+use crate::command::{Command, Program};
+use crate::output::visible;
+
+/// How long the shell has to end by itself when the session is closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is set up in every shell: administrators' programs are found, and `cd` goes where it is told.
+pub(super) const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; unset CDPATH";
+
+enum Job {
+    Run(Vec<Command>, mpsc::Sender<Reply>),
+    Guard(oneshot::Sender<Result<(), Lost>>),
+}
+
+/// The host's shell, opened when first needed. Its jobs run one after the other.
+pub(super) struct Shell {
+    jobs: mpsc::UnboundedSender<Job>,
+    closing: CancellationToken,
+    interrupts: watch::Sender<u64>,
+}
+
+impl Shell {
+    /// A shell on `host`.
+    pub(super) fn new(host: Arc<dyn Host>) -> Self {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let closing = CancellationToken::new();
+        let (interrupts, interrupted) = watch::channel(0);
+        let keeper = Keeper {
+            host,
+            open: None,
+            died: None,
+            guard: None,
+            guarded: false,
+            closing: closing.clone(),
+            interrupted,
+        };
+        tokio::spawn(keeper.work(inbox));
+        Self { jobs, closing, interrupts }
+    }
+
+    /// See [`super::Session::run`].
+    pub(super) fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply> {
+        let (replies, receiver) = mpsc::channel(WAITING_CHUNKS);
+        if let Err(mpsc::error::SendError(Job::Run(_, replies))) = self.jobs.send(Job::Run(batch, replies)) {
+            let _ = replies.try_send(Reply::Lost(closed()));
+        }
+        receiver
+    }
+
+    /// See [`super::Session::guard`].
+    pub(super) async fn guard(&self) -> Result<(), Lost> {
+        let (answer, receiver) = oneshot::channel();
+        let _ = self.jobs.send(Job::Guard(answer));
+        receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// See [`super::Session::interrupt`]. A shell that is not guarded has nobody who could tell it.
+    pub(super) fn interrupt(&self) {
+        self.interrupts.send_modify(|count| *count += 1);
+    }
+
+    /// Ends the shell, waiting a few seconds for an idle one, so that the locks it holds are free
+    /// afterwards. A command that runs is left alone; nothing of its batch starts after it.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.jobs.closed().await;
+    }
+}
+
+fn closed() -> Lost {
+    Lost { reason: "the session is closed".to_owned() }
+}
+
+/// A shell that was started.
+struct Open {
+    pipes: Pipes,
+    streams: Streams,
+    /// Commands for it to read before the next ones: its prelude.
+    prelude: Option<String>,
+    /// How it ended, where the host has said so.
+    exit: Option<Exit>,
+    /// How many batches were sent to it.
+    batches: usize,
+}
+
+impl Open {
+    /// Whether the shell has left the last batch behind: it says who it is after each.
+    fn idle(&self) -> bool {
+        self.streams.introductions() > self.batches
+    }
+
+    /// Takes what came, if anything did; none when the shell is gone.
+    fn take(&mut self, chunk: Option<Chunk>) -> Result<Option<Vec<Reply>>, Lost> {
+        match chunk {
+            Some(Chunk::Output(stream, bytes)) => self.streams.push(stream, bytes).map(Some),
+            Some(Chunk::Exited(exit)) => {
+                self.exit = Some(exit);
+                Ok(Some(Vec::new()))
+            }
+            Some(Chunk::Refused(lost)) => Err(lost),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Owns the shell and works through the jobs.
+struct Keeper {
+    host: Arc<dyn Host>,
+    open: Option<Open>,
+    /// A shell ended between two batches; the next batch must hear of it, since what it held is gone.
+    died: Option<Lost>,
+    guard: Option<Guard>,
+    guarded: bool,
+    closing: CancellationToken,
+    interrupted: watch::Receiver<u64>,
+}
+
+impl Keeper {
+    async fn work(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+        loop {
+            let closing = self.closing.clone();
+            let job = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                job = jobs.recv() => job,
+                () = drain(&mut self.open) => {
+                    self.died = Some(self.forget());
+                    continue;
+                }
+            };
+            match job {
+                Some(Job::Run(batch, replies)) => {
+                    if let Err(lost) = self.run(&batch, &replies).await {
+                        self.give_up();
+                        let _ = replies.send(Reply::Lost(lost)).await;
+                    }
+                }
+                Some(Job::Guard(answer)) => {
+                    let _ = answer.send(self.guard().await);
+                }
+                None => break,
+            }
+        }
+        if let Some(Open { pipes, .. }) = self.open.take() {
+            let Pipes { input, mut output } = pipes;
+            drop(input);
+            let _ = tokio::time::timeout(CLOSE_LIMIT, async { while output.recv().await.is_some() {} }).await;
+        }
+        self.give_up();
+    }
+
+    /// Leaves the shell to itself: its input ends, and it cannot print any more, so it starts nothing.
+    fn give_up(&mut self) {
+        self.open = None;
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+    }
+
+    /// Gives up the shell in hand, which has ended, and says why.
+    fn forget(&mut self) -> Lost {
+        let open = self.open.take();
+        self.give_up();
+        let Some(open) = open else { return self.host.loss() };
+        if open.streams.process().is_none() && open.exit.is_some() {
+            return no_answer(&open);
+        }
+        match open.exit {
+            Some(Exit::Status(status)) => Lost { reason: format!("the host's shell ended with status {status}") },
+            Some(Exit::Signal(name)) => Lost { reason: format!("the host's shell was ended by SIG{name}") },
+            None => self.host.loss(),
+        }
+    }
+
+    /// The shell, started where there is none.
+    async fn reach(&mut self) -> Result<&mut Open, Lost> {
+        if let Some(lost) = self.died.take() {
+            return Err(lost);
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let nonce = Nonce::new()?;
+                let pipes = self.host.start("exec /bin/sh").await?;
+                Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None, batches: 0 }
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    async fn guard(&mut self) -> Result<(), Lost> {
+        self.guarded = true;
+        if self.guard.is_some() {
+            return Ok(());
+        }
+        // A command that does nothing, so that a new shell says who it is.
+        let (replies, mut answers) = mpsc::channel(WAITING_CHUNKS);
+        self.run(&[Command::session(":")], &replies).await?;
+        drop(replies);
+        while let Some(reply) = answers.recv().await {
+            if let Reply::Lost(lost) = reply {
+                return Err(lost);
+            }
+        }
+        self.watch().await
+    }
+
+    /// Has the shell watched, where that was asked for and is not so yet.
+    async fn watch(&mut self) -> Result<(), Lost> {
+        let process = self.open.as_ref().and_then(|open| open.streams.process());
+        if let (true, None, Some(process)) = (self.guarded, &self.guard, process) {
+            self.guard = Some(Guard::start(self.host.clone(), process).await?);
+        }
+        Ok(())
+    }
+
+    /// Sends `batch` and passes on what comes back, until it has ended or failed.
+    async fn run(&mut self, batch: &[Command], replies: &mpsc::Sender<Reply>) -> Result<(), Lost> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let closing = self.closing.clone();
+        let host = self.host.clone();
+        let mut interrupted = self.interrupted.clone();
+        interrupted.mark_unchanged();
+        let open = self.reach().await?;
+        open.batches += 1;
+        open.streams.begin();
+        let mut text = open.prelude.take().unwrap_or_default();
+        text.push_str(&script(batch));
+        host.meter().round_trips(1);
+        let input = open.pipes.input.clone();
+        // Sent beside the reading: the shell may be printing more than fits before it reads on.
+        let sending = AbortOnDrop(tokio::spawn(async move {
+            let _ = input.send(text.into()).await;
+        }));
+        let mut clock = Clock::waiting(0, batch.first());
+        let mut told = false;
+        loop {
+            let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
+            let chunk = tokio::select! {
+                biased;
+                () = closing.cancelled() => return Err(closed()),
+                Ok(()) = interrupted.changed(), if !told => {
+                    if let Some(guard) = &self.guard {
+                        guard.interrupt();
+                        told = true;
+                    }
+                    continue;
+                }
+                chunk = open.pipes.output.recv() => chunk,
+                () = tokio::time::sleep_until(clock.deadline) => {
+                    if !clock.running {
+                        return Err(no_answer(open));
+                    }
+                    self.give_up();
+                    let status = Status::TimedOut(clock.limit);
+                    let _ = replies.send(Reply::Ended { index: clock.index, status }).await;
+                    return Ok(());
+                }
+            };
+            let Some(news) = open.take(chunk)? else {
+                for reply in open.streams.finish() {
+                    let _ = replies.send(reply).await;
+                }
+                let exit = open.exit.clone();
+                let lost = self.forget();
+                return match (clock.running.then(|| batch.get(clock.index)).flatten().map(Command::program), exit) {
+                    // The text ran in the shell itself and ended it, for example by a redirection that
+                    // failed (POSIX XCU 2.8.1).
+                    (Some(Program::Session(_)), Some(Exit::Status(status))) => {
+                        let status = Status::Exited(status);
+                        let _ = replies.send(Reply::Ended { index: clock.index, status }).await;
+                        Ok(())
+                    }
+                    _ => Err(lost),
+                };
+            };
+            for reply in news {
+                let over = match &reply {
+                    Reply::Started { index } => {
+                        clock = Clock::running(*index, batch.get(*index));
+                        false
+                    }
+                    Reply::Ended { index, status } => !status.success() || index + 1 >= batch.len(),
+                    _ => false,
+                };
+                let reply = clock.judge(reply);
+                if let Reply::Ended { index, .. } = &reply {
+                    clock = Clock::waiting(index + 1, batch.get(index + 1));
+                }
+                // Where nobody listens any more, the batch is still followed to its end, to stay in step.
+                let _ = replies.send(reply).await;
+                if over {
+                    drop(sending);
+                    return self.watch().await;
+                }
+            }
+            if told && self.open.as_ref().is_some_and(Open::idle) {
+                // The rest of the batch was skipped.
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads what comes between batches, so that nothing stands still, until the shell is gone. Waits for
+/// ever where there is none.
+async fn drain(open: &mut Option<Open>) {
+    match open {
+        Some(open) => loop {
+            let chunk = open.pipes.output.recv().await;
+            if !matches!(open.take(chunk), Ok(Some(_))) {
+                return;
+            }
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn no_answer(open: &Open) -> Lost {
+    if open.streams.process().is_some() {
+        return Lost { reason: "the host's shell does not answer".to_owned() };
+    }
+    let mut reason = String::from(
+        "no answer from the login shell: forced command, nologin, or a shell start-up file that reads its input?",
+    );
+    if let Some(Exit::Status(status)) = open.exit {
+        let _ = write!(reason, " It ended with status {status}.");
+    }
+    let noise = visible(open.streams.noise());
+    if !noise.trim().is_empty() {
+        let _ = write!(reason, " It said: {}", noise.trim());
+    }
+    Lost { reason }
+}
+
+/// What the shell reads first: one group, so that it is read whole or not at all.
+///
+/// SIGUSR1 (likewise) makes a busy shell skip the rest of its batch; an idle one ignores it.
+///
+/// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
+/// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
+/// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
+/// and put it off for ever while they wait for input, so the trap is set only while a command runs.
+fn prelude(nonce: &Nonce) -> String {
+    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
+    format!(
+        "{{ {ENVIRONMENT}\n\
+         s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
+         e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
+         p() {{ printf {process} \"$$\"; }}\n\
+         trap '' USR1; p; }}\n"
+    )
+}
+
+/// A batch, as the shell reads it.
+///
+/// File descriptor 8 is the deploy lock (a [`Program::Session`] opens it): nothing but the shell itself
+/// may hold it, or the lock would outlive the session in whatever a command left running.
+///
+/// A trapped signal is back to its default in what a command starts, an ignored one is not (POSIX XCU 2.11),
+/// so SIGUSR1 is ignored between batches only. The first line lets a trap that is due run before the batch
+/// begins.
+fn script(batch: &[Command]) -> String {
+    let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
+    for (index, command) in batch.iter().enumerate() {
+        let text = command.to_shell();
+        let _ = match command.program() {
+            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\ne {index} $?; }}"),
+            _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
+        };
+    }
+    script.push_str("trap '' USR1; p\n");
+    script
+}

@@ -1,0 +1,329 @@
+//! One SSH connection: its settings, what the server may do on it, and the session that runs over it.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg};
+use russh::keys::PublicKeyOrCertificate;
+use russh::keys::agent::AgentSessionBinding;
+use russh::keys::agent::client::AgentClient;
+use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, compression, kex, mac};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::feed::feed;
+use super::host_key::{Expected, Verdict};
+use super::pipes::{Host, Meter, Pipes};
+use super::shell::Shell;
+use super::{Body, BoxFuture, Lost, Reply, Session, Usage, channel};
+use crate::command::Command;
+use crate::output::visible;
+
+/// How long the server may take to open a channel.
+const CHANNEL_LIMIT: Duration = Duration::from_secs(30);
+
+/// What becomes known while the connection lives.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    verdict: Mutex<Option<Verdict>>,
+    loss: Mutex<Option<String>>,
+    binding: OnceLock<AgentSessionBinding>,
+}
+
+impl Seen {
+    /// The verdict on the server's key.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the connection ended.
+    pub(super) fn loss(&self) -> Option<String> {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What binds an agent to this connection, known after the key exchange.
+    pub(super) fn bind(&self, binding: Option<&AgentSessionBinding>) {
+        if let Some(binding) = binding {
+            let _ = self.binding.set(binding.clone());
+        }
+    }
+
+    fn lose(&self, reason: String) {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+}
+
+/// Our side of a connection.
+pub(super) struct Client {
+    pub(super) expected: Expected,
+    pub(super) seen: Arc<Seen>,
+    /// The agent that the server may use, where it may use any.
+    pub(super) agent: Option<PathBuf>,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let verdict = self.expected.judge(shown);
+        let trusted = verdict == Verdict::Trusted;
+        *self.seen.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+        Ok(trusted)
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut client::Session) -> Result<(), russh::Error> {
+        // CVE-2023-48795 (Terrapin): without strict key exchange these two kinds can be cut short.
+        let gcm = [cipher::AES_256_GCM, cipher::AES_128_GCM].contains(&names.cipher);
+        if !names.strict_kex() && !gcm {
+            self.seen.lose("the server has no strict key exchange, without which its ciphers are not safe (CVE-2023-48795)".to_owned());
+            return Err(russh::Error::Kex);
+        }
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => {
+                self.seen.lose(format!("the server hung up: {}", visible(info.message.as_bytes())));
+                Ok(())
+            }
+            DisconnectReason::Error(error) => {
+                self.seen.lose(describe(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        match self.agent.clone() {
+            Some(socket) => {
+                reply.accept().await;
+                tokio::spawn(relay(channel, socket, self.seen.clone()));
+            }
+            None => reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await,
+        }
+        Ok(())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+}
+
+/// Joins the server's request to the agent on this machine, told that it is a forwarded one.
+async fn relay(channel: Channel<Msg>, socket: PathBuf, seen: Arc<Seen>) {
+    let Ok(mut agent) = AgentClient::connect_uds(&socket).await else { return };
+    if let Some(binding) = seen.binding.get() {
+        let _ = agent.bind_session(binding, true).await;
+    }
+    let _ = relay_streams(channel, agent).await;
+}
+
+async fn relay_streams(channel: Channel<Msg>, agent: AgentClient<UnixStream>) -> std::io::Result<(u64, u64)> {
+    tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut agent.into_inner()).await
+}
+
+/// What an error of russh means, for a person.
+pub(super) fn describe(error: &russh::Error) -> String {
+    match error {
+        russh::Error::HUP => "the server closed the connection".to_owned(),
+        russh::Error::KeepaliveTimeout => "the server has not answered for 45 s".to_owned(),
+        russh::Error::InactivityTimeout => "nothing could be sent or received for 60 s".to_owned(),
+        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
+            format!("the server offers no {kind:?} algorithm that is safe, only {}", visible(theirs.join(", ").as_bytes()))
+        }
+        error => visible(error.to_string().as_bytes()),
+    }
+}
+
+/// The settings of a connection to the server that is `expected`.
+pub(super) fn settings(expected: &Expected) -> client::Config {
+    client::Config {
+        client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-ship_", env!("CARGO_PKG_VERSION")))),
+        nodelay: true,
+        keepalive_interval: Some(Duration::from_secs(15)),
+        keepalive_max: 3,
+        // Keepalive does not fire while a write is blocked; this covers it.
+        inactivity_timeout: Some(Duration::from_secs(60)),
+        preferred: Preferred {
+            kex: Cow::Borrowed(&[
+                kex::MLKEM768X25519_SHA256,
+                kex::CURVE25519,
+                kex::CURVE25519_PRE_RFC_8731,
+                kex::DH_G16_SHA512,
+                kex::EXTENSION_SUPPORT_AS_CLIENT,
+                kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+            ]),
+            cipher: Cow::Borrowed(&[
+                cipher::AES_256_GCM,
+                cipher::AES_128_GCM,
+                cipher::CHACHA20_POLY1305,
+                cipher::AES_256_CTR,
+            ]),
+            mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
+            compression: Cow::Borrowed(&[compression::NONE]),
+            key: expected.algorithms(),
+            host_key_certificates: expected.certificate_algorithms(),
+            ..Preferred::default()
+        },
+        ..client::Config::default()
+    }
+}
+
+/// A [`Session`] over SSH.
+pub(super) struct Ssh {
+    server: Arc<Server>,
+    shell: Shell,
+}
+
+/// A server that we are logged in to.
+struct Server {
+    handle: Handle<Client>,
+    seen: Arc<Seen>,
+    meter: Arc<Meter>,
+    forward_agent: bool,
+}
+
+impl Ssh {
+    /// A session over `handle`, which is logged in.
+    pub(super) fn new(handle: Handle<Client>, seen: Arc<Seen>, meter: Arc<Meter>, forward_agent: bool) -> Self {
+        let server = Arc::new(Server { handle, seen, meter, forward_agent });
+        Self { shell: Shell::new(server.clone()), server }
+    }
+}
+
+impl Session for Ssh {
+    fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply> {
+        self.shell.run(batch)
+    }
+
+    fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
+        feed(self.server.clone(), command, body)
+    }
+
+    fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
+        Box::pin(self.shell.guard())
+    }
+
+    fn interrupt(&self) -> BoxFuture<'_, ()> {
+        self.shell.interrupt();
+        Box::pin(async {})
+    }
+
+    fn usage(&self) -> Usage {
+        self.server.meter.usage()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.shell.close().await;
+            let _ = self.server.handle.disconnect(Disconnect::ByApplication, "", "").await;
+        })
+    }
+}
+
+impl Host for Server {
+    fn start<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>> {
+        Box::pin(async move {
+            self.meter.channel();
+            // The channel, then the window that comes with the program's start.
+            self.meter.round_trips(2);
+            let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
+            let channel = match opening.await {
+                Ok(Ok(channel)) => channel,
+                Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
+                    return Err(Lost {
+                        reason: "the server opens no more channels on this connection (sshd_config: MaxSessions)".to_owned(),
+                    });
+                }
+                Ok(Err(_)) => return Err(self.loss()),
+                Err(_) => return Err(Lost { reason: "the server does not open a channel".to_owned() }),
+            };
+            channel::start(channel, program, self.forward_agent, self.meter.clone()).await.map_err(|_| self.loss())
+        })
+    }
+
+    fn loss(&self) -> Lost {
+        let unknown = || "the connection ended without a word".to_owned();
+        Lost { reason: self.seen.loss().unwrap_or_else(unknown) }
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}

@@ -1,0 +1,1 @@
+//! The lab tier: real servers with systemd, sshd and sudo.
