@@ -38,7 +38,9 @@ impl Kind {
             Self::Failed => "failed, and every host was put back or never changed",
             Self::Usage => "the command line, inventory, recipe or plan is wrong: nothing was attempted",
             Self::Refused => "a host was unreachable, not ready, refused or locked: nothing was changed",
-            Self::NeedsPerson => "some host is in neither state and needs a person: it is named, with the commands to run",
+            Self::NeedsPerson => {
+                "some host is in neither state and needs a person: it is named, with the commands to run"
+            }
             Self::Interrupted => "interrupted, and put back",
         }
     }

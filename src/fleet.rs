@@ -141,9 +141,7 @@ pub async fn connect(
                     sink.emit(Event::HostConnected { host, address: connected.address, millis }).await;
                     (index, Ok(Member { name: target.name.clone(), target, layout, session: connected.session }))
                 }
-                Err(error) => {
-                    (index, Err(Refused { host: target.name, why: error.message, advice: error.advice }))
-                }
+                Err(error) => (index, Err(Refused { host: target.name, why: error.message, advice: error.advice })),
             }
         });
     }
@@ -179,8 +177,7 @@ pub struct Question {
 
 impl Question {
     fn commands(&self, layout: &Layout) -> Vec<Command> {
-        let survey =
-            Survey { layout, programs: &self.programs, shared: &self.shared, manifest: self.manifest };
+        let survey = Survey { layout, programs: &self.programs, shared: &self.shared, manifest: self.manifest };
         survey.commands()
     }
 }

@@ -48,8 +48,8 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run real programs and read the clock"))]
 
 pub mod artifact;
-pub mod command;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod demo;
 pub mod document;

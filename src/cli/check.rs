@@ -115,7 +115,8 @@ async fn sudo_rights(member: &Member, commands: Vec<Vec<String>>) -> Vec<Right> 
     let mut listing = String::new();
     let mut rights = Vec::new();
     if let Ok(answers) = ask(member.session.as_ref(), vec![Command::argv(["sudo", "-n", "-l"])]).await {
-        listing = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();
+        listing =
+            answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();
     }
     for argv in commands {
         let question = ["sudo", "-n", "-l", "--"].into_iter().map(str::to_owned).chain(argv.iter().cloned());
@@ -179,7 +180,11 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
     let mut out = String::new();
     for (text, hosts) in &fragments {
         if fragments.len() > 1 || !look.refused.is_empty() {
-            out.push_str(&format!("# {} (/etc/sudoers.d/{})\n", hosts.join(", "), file_name(&look.project.inventory.app)));
+            out.push_str(&format!(
+                "# {} (/etc/sudoers.d/{})\n",
+                hosts.join(", "),
+                file_name(&look.project.inventory.app)
+            ));
         }
         out.push_str(text);
     }

@@ -331,9 +331,8 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
     let mut known: BTreeMap<String, Arc<Tree>> = BTreeMap::new();
     let mut trees = Vec::new();
     for (planned, host) in steps.iter().zip(&project.selection.hosts) {
-        let shared = project
-            .shared(host, &ReleaseFacts::default())
-            .map_err(|found| Stop::Error(problems(&found, false)))?;
+        let shared =
+            project.shared(host, &ReleaseFacts::default()).map_err(|found| Stop::Error(problems(&found, false)))?;
         // What is shared is never part of a release, or the link would stand in the way of the folder.
         let linked: Vec<String> = shared.files.iter().chain(&shared.dirs).map(|path| format!("/{path}")).collect();
         let parts: Vec<Part> = Project::parts(planned)
@@ -359,8 +358,7 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
         let tree = match known.get(&key) {
             Some(tree) => Arc::clone(tree),
             None => {
-                let options =
-                    ScanOptions { allow_escaping_links: false, index: Some(project.records().join("index")) };
+                let options = ScanOptions { allow_escaping_links: false, index: Some(project.records().join("index")) };
                 let tree = scan(&parts, &options).map(Arc::new).map_err(|found| {
                     let all: Vec<String> = found.iter().map(|problem| format!("  {problem}")).collect();
                     Stop::Error(Error::usage(format!("these files cannot be deployed:\n{}", all.join("\n"))))

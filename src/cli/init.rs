@@ -28,7 +28,9 @@ pub fn run(machine: &Machine, args: &InitArgs) -> Result<(), Error> {
     let recipe = match &args.recipe {
         Some(name) if known.contains(&name.as_str()) => name.clone(),
         Some(name) => {
-            return Err(Error::usage(format!("there is no recipe `{name}`")).hint(format!("there is {}", known.join(", "))));
+            return Err(
+                Error::usage(format!("there is no recipe `{name}`")).hint(format!("there is {}", known.join(", ")))
+            );
         }
         None => fitting(&machine.directory, &known).to_owned(),
     };

@@ -98,7 +98,10 @@ impl LocalSources {
         self.output(&["/bin/sh", "-c", command])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "commands of this machine that the inventory names: secrets and hosts_from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "commands of this machine that the inventory names: secrets and hosts_from"
+    )]
     fn output(&self, argv: &[&str]) -> Result<String, String> {
         let mut words = argv.iter();
         let program = words.next().copied().unwrap_or_default();

@@ -60,7 +60,8 @@ pub fn main(arguments: Vec<OsString>, machine: &Machine) -> u8 {
 /// `error: …` and its hints. Diagnostics of files bring their own heading.
 fn rendered(error: &Error) -> String {
     let plain = crate::output::visible(error.message.as_bytes()).replace("\\x0a", "\n").replace("\\x1b", "\u{1b}");
-    let heading = if plain.trim_start_matches("\u{1b}[1m").contains("error") && plain.contains("-->") { "" } else { "error: " };
+    let heading =
+        if plain.trim_start_matches("\u{1b}[1m").contains("error") && plain.contains("-->") { "" } else { "error: " };
     let mut text = format!("{heading}{plain}\n");
     for hint in &error.hints {
         text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes())));
@@ -127,19 +128,24 @@ fn recipe_options(arguments: &[OsString], machine: &Machine) -> Vec<OptionSpec> 
 fn with_options(command: clap::Command, options: &[OptionSpec]) -> clap::Command {
     WITH_OPTIONS.iter().fold(command, |command, name| {
         command.mut_subcommand(name, |subcommand| {
-            options.iter().filter(|option| !taken(&subcommand_flags(), &option.flag())).fold(subcommand, |subcommand, option| {
-                let mut arg = clap::Arg::new(format!("option.{}", option.name))
-                    .long(option.flag())
-                    .help(option.help.clone().unwrap_or_default())
-                    .help_heading("Options of the recipe");
-                arg = match &option.kind {
-                    OptionKind::Bool => arg.action(clap::ArgAction::SetTrue),
-                    OptionKind::Choice(choices) => arg.value_parser(clap::builder::PossibleValuesParser::new(choices.clone())).value_name("CHOICE"),
-                    OptionKind::Integer => arg.value_name("N"),
-                    OptionKind::String => arg.value_name("TEXT"),
-                };
-                subcommand.arg(arg)
-            })
+            options.iter().filter(|option| !taken(&subcommand_flags(), &option.flag())).fold(
+                subcommand,
+                |subcommand, option| {
+                    let mut arg = clap::Arg::new(format!("option.{}", option.name))
+                        .long(option.flag())
+                        .help(option.help.clone().unwrap_or_default())
+                        .help_heading("Options of the recipe");
+                    arg = match &option.kind {
+                        OptionKind::Bool => arg.action(clap::ArgAction::SetTrue),
+                        OptionKind::Choice(choices) => arg
+                            .value_parser(clap::builder::PossibleValuesParser::new(choices.clone()))
+                            .value_name("CHOICE"),
+                        OptionKind::Integer => arg.value_name("N"),
+                        OptionKind::String => arg.value_name("TEXT"),
+                    };
+                    subcommand.arg(arg)
+                },
+            )
         })
     })
 }

@@ -17,7 +17,7 @@ use crate::lock::Holder;
 use crate::plan::Plan;
 use crate::plan::record::HistoryEntry;
 use crate::plan::render::{PlannedStep, programs};
-use crate::session::{Connector, BoxFuture, Session};
+use crate::session::{BoxFuture, Connector, Session};
 
 /// The connected hosts of a run that holds their locks.
 pub struct Fleet {

@@ -62,15 +62,10 @@ pub fn inventory_path(global: &Global, machine: &Machine) -> Result<PathBuf, Err
     if let Some(path) = &global.inventory {
         return Ok(machine.directory.join(path));
     }
-    machine
-        .directory
-        .ancestors()
-        .map(|folder| folder.join(INVENTORY))
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            Error::usage(format!("no {INVENTORY} in {} or any folder above it", machine.directory.display()))
-                .hint("`ship init` writes one; `--inventory FILE` names one; `ship demo` needs none")
-        })
+    machine.directory.ancestors().map(|folder| folder.join(INVENTORY)).find(|path| path.is_file()).ok_or_else(|| {
+        Error::usage(format!("no {INVENTORY} in {} or any folder above it", machine.directory.display()))
+            .hint("`ship init` writes one; `--inventory FILE` names one; `ship demo` needs none")
+    })
 }
 
 /// The path as the user would type it: relative to the working directory where it is below it.
@@ -134,15 +129,8 @@ impl Project {
             found.extend(more);
             problems(&found, color)
         })?;
-        let mut project = Self {
-            inventory,
-            recipe,
-            selection,
-            options,
-            set: choice.set.clone(),
-            filter,
-            secrets: BTreeMap::new(),
-        };
+        let mut project =
+            Self { inventory, recipe, selection, options, set: choice.set.clone(), filter, secrets: BTreeMap::new() };
         let used = project.check(&mut found);
         if !found.is_empty() {
             return Err(problems(&found, color));
@@ -269,12 +257,12 @@ impl Project {
         let mut found = Problems::new();
         for planned in planned {
             let Step::Settings(settings) = &planned.step else { continue };
-            let template = self.template(&settings.template);
+            let template = self.template(&settings.template).map_err(|problem| vec![problem]);
             match template.and_then(|source| scope.file(&source)) {
                 Ok(rendered) => {
                     files.push(MemoryFile::new(settings.to.as_bytes(), settings.mode, rendered.text.into_bytes()));
                 }
-                Err(problem) => found.push(problem),
+                Err(more) => found.extend(more),
             }
         }
         if found.is_empty() { Ok(files) } else { Err(found) }
@@ -291,10 +279,7 @@ impl Project {
         let scope = self.scope(Some(host), &run, &known)?;
         let mut found = Problems::new();
         let mut texts = |nodes: &[crate::document::Node]| -> Vec<String> {
-            nodes
-                .iter()
-                .filter_map(|node| scope.text(node).map_err(|problem| found.push(problem)).ok())
-                .collect()
+            nodes.iter().filter_map(|node| scope.text(node).map_err(|problem| found.push(problem)).ok()).collect()
         };
         let link = Link { files: texts(&self.recipe.shared.files), dirs: texts(&self.recipe.shared.dirs) };
         if found.is_empty() { Ok(link) } else { Err(found) }

@@ -120,7 +120,8 @@ pub async fn releases(global: &Global, machine: &Machine, args: &SelectArgs) -> 
     header.extend(facts.iter().map(|(host, _)| host.as_str()));
     let mut table = Table::new(&header);
     for id in all.iter().rev() {
-        let info = facts.iter().find_map(|(_, facts)| facts.releases.get(id)).map(|r| r.info.clone()).unwrap_or_default();
+        let info =
+            facts.iter().find_map(|(_, facts)| facts.releases.get(id)).map(|r| r.info.clone()).unwrap_or_default();
         let mut cells = vec![id.to_string(), visible(info.description.as_bytes()), visible(info.by.as_bytes())];
         cells.extend(facts.iter().map(|(_, facts)| state_on(facts, id)));
         table.row(cells.iter().map(|cell| Cell::new(cell, Tone::Plain)));
@@ -145,7 +146,10 @@ pub async fn history(global: &Global, machine: &Machine, args: &HistoryArgs) -> 
     for (host, facts) in &facts {
         for entry in facts.history.iter().filter_map(|line| serde_json::from_str::<HistoryEntry>(line).ok()) {
             let same = |(known, _): &&mut (HistoryEntry, Vec<String>)| {
-                known.time == entry.time && known.release == entry.release && known.by == entry.by && known.state == entry.state
+                known.time == entry.time
+                    && known.release == entry.release
+                    && known.by == entry.by
+                    && known.state == entry.state
             };
             match runs.iter_mut().find(same) {
                 Some((_, hosts)) => hosts.push(host.clone()),

@@ -199,7 +199,7 @@ pub static RECIPE: Table = Table {
     name: "recipes/NAME.toml",
     doc: "what is done",
     keys: &[
-        key("description", KeyKind::String, Absent::Required, "what the recipe is for, in one line"),
+        key("description", KeyKind::String, Absent::None, "what the recipe is for, in one line"),
         key(
             "options",
             KeyKind::Named(&OPTION),
@@ -217,7 +217,7 @@ pub static RECIPE: Table = Table {
         key(
             "caches",
             KeyKind::Strings,
-            Absent::Default("see below"),
+            Absent::Default("`node_modules`, `frontend/node_modules`, `target`"),
             "folders of the checkout that are kept between builds",
         ),
         key(

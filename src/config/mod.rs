@@ -10,6 +10,7 @@ pub mod batch;
 pub mod candidates;
 pub mod diagnostic;
 pub mod dynamic;
+pub mod embedded;
 pub mod inventory;
 pub mod inventory_checks;
 pub mod inventory_file;
@@ -18,11 +19,25 @@ pub mod located;
 pub mod names;
 pub mod options;
 pub mod pattern;
+pub mod placeholders;
 pub mod recipe;
+pub mod recipe_file;
 pub mod recipe_files;
+pub mod renderer;
 pub mod scope;
+pub mod secret_values;
 pub mod secrets;
 pub mod selection;
+pub mod shell_text;
+pub mod step_file;
+pub mod template;
+pub mod template_problem;
 
 #[cfg(test)]
 mod inventory_tests;
+#[cfg(test)]
+mod recipe_tests;
+#[cfg(test)]
+mod scope_tests;
+#[cfg(test)]
+mod selection_tests;

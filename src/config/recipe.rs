@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::config::located::{Located, Vars};
 use crate::config::options::OptionSpec;
-use crate::document::{Node, Place, Problems};
+use crate::config::recipe_file;
+use crate::document::{Node, Place, Problems, parse};
 use crate::event::Phase;
 use crate::step::Kind;
 
@@ -98,7 +99,18 @@ pub struct Modifiers {
 
 impl Recipe {
     /// Reads the `text` of the recipe `name` at `path`. All problems are returned at once.
-    pub fn read(_name: &str, _path: &Path, _text: String) -> Result<Self, Problems> {
-        Err(Problems::new())
+    pub fn read(name: &str, path: &Path, text: String) -> Result<Self, Problems> {
+        recipe_file::read(name, Origin::Project(path.to_owned()), parse(path, text)?)
+    }
+
+    /// Reads the `text` of the recipe `name` in the binary.
+    pub fn read_embedded(name: &str, text: &str) -> Result<Self, Problems> {
+        let path = PathBuf::from(format!("ship:recipes/{name}.toml"));
+        recipe_file::read(name, Origin::Embedded, parse(&path, text.to_owned())?)
+    }
+
+    /// The names of its options, for [`crate::config::scope::Ingredients`].
+    pub fn option_names(&self) -> Vec<String> {
+        self.options.iter().map(|option| option.name.clone()).collect()
     }
 }

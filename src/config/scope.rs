@@ -1,15 +1,23 @@
 //! What templates of one host can refer to, and their rendering.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+
+use minijinja::value::Value;
 
 use crate::command::EnvValue;
 use crate::config::located::Vars;
+use crate::config::names::{RUN_VARIABLES, variable};
 use crate::config::options::OptionValue;
 use crate::config::recipe::StepSpec;
+use crate::config::renderer::{Renderer, SECRETS, Variable};
+use crate::config::secret_values::SecretValues;
 use crate::config::selection::Host;
-use crate::document::{Node, Problem, Problems, Source};
-use crate::secret::Secret;
+use crate::document::{self, Entry, Node, Place, Problem, Problems, Source, nearest};
+use crate::layout::Layout;
+use crate::secret::{MASK, Secret};
+use crate::step::Kind;
 
 /// What is known of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +56,7 @@ pub struct Ingredients<'a> {
     pub vars: &'a Vars,
     /// The host; `None` for what happens on this machine.
     pub host: Option<&'a Host>,
-    /// All hosts of the run: `hosts`.
+    /// All hosts of the run, for what happens on this machine.
     pub hosts: &'a [Host],
     /// `--set KEY=VALUE`.
     pub set: &'a [(String, String)],
@@ -72,8 +80,17 @@ pub enum Mode {
 }
 
 /// What templates of one host, or of this machine, can refer to.
-#[derive(Debug)]
-pub struct Scope {}
+pub struct Scope {
+    renderer: Renderer,
+    /// What is known only by a stand-in.
+    unknown: BTreeSet<&'static str>,
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("unknown", &self.unknown).finish_non_exhaustive()
+    }
+}
 
 /// A text and the secrets that went into it.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,6 +99,13 @@ pub struct Rendered {
     pub text: String,
     /// The names of the secrets in it.
     pub secrets: BTreeSet<String>,
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = if self.secrets.is_empty() { self.text.as_str() } else { MASK };
+        f.debug_struct("Rendered").field("text", &text).field("secrets", &self.secrets).finish()
+    }
 }
 
 /// A step with all templates rendered for one host.
@@ -99,50 +123,335 @@ pub struct RenderedStep {
     pub wanted: bool,
 }
 
+/// Stand-ins for what is not known before a release is chosen.
+const STAND_INS: &[(&str, &str)] = &[
+    ("release", "20000101T000000Z-0000000"),
+    ("revision", "0000000000000000000000000000000000000000"),
+    ("branch", "branch"),
+];
+
 impl Scope {
     /// Names and checks everything that templates can refer to.
-    pub fn new(_ingredients: Ingredients<'_>) -> Result<Self, Problems> {
-        Err(Problems::new())
+    pub fn new(ingredients: Ingredients<'_>) -> Result<Self, Problems> {
+        let mut variables = BTreeMap::new();
+        let own = ingredients.host.map_or(ingredients.vars, |host| &host.vars);
+        for (name, node) in ingredients.recipe.iter().chain(own) {
+            variables.insert(name.clone(), Variable::Node(node.clone()));
+        }
+        let mut problems = Problems::new();
+        for (name, text) in ingredients.set {
+            match check_set(name, &variables, ingredients.option_names) {
+                Ok(()) => {
+                    variables.insert(name.clone(), Variable::Value(from_text(text)));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let options: BTreeMap<String, Value> = ingredients
+            .option_names
+            .iter()
+            .map(|name| (name.clone(), ingredients.options.get(name).map_or(Value::from(()), option)))
+            .collect();
+        for (name, value) in &options {
+            variables.insert(name.clone(), Variable::Value(value.clone()));
+        }
+        variables.insert("options".to_owned(), Variable::Value(Value::from(options)));
+        let unknown = run_variables(&ingredients, &mut variables);
+        let absent = if ingredients.host.is_some() { |_: &str| None } else { absent_here };
+        // What a variable of a host needs does not exist on this machine, where nobody may use it.
+        let strict = ingredients.host.is_some();
+        let renderer = Renderer::new(variables, SecretValues::new(ingredients.secrets), absent, strict);
+        match renderer {
+            Ok(renderer) if problems.is_empty() => Ok(Self { renderer, unknown }),
+            Ok(_) => Err(problems),
+            Err(found) => {
+                problems.extend(found);
+                Err(problems)
+            }
+        }
     }
 
     /// The plain text of a template; secrets are refused.
-    pub fn text(&self, _node: &Node) -> Result<String, Problem> {
-        Ok(String::new())
+    pub fn text(&self, node: &Node) -> Result<String, Problem> {
+        self.string(node, Mode::Plain).map_err(|problems| first(problems, node))
     }
 
     /// Shell text: every inserted value is quoted as one word, unless the template says `|safe`.
     /// Secrets are refused, because the text shows in process lists and logs.
-    pub fn shell(&self, _node: &Node) -> Result<String, Problem> {
-        Ok(String::new())
+    pub fn shell(&self, node: &Node) -> Result<String, Problem> {
+        self.string(node, Mode::Shell).map_err(|problems| first(problems, node))
     }
 
     /// `node` with every string in it rendered; secrets are refused.
-    pub fn node(&self, node: &Node, _mode: Mode) -> Result<Node, Problems> {
-        Ok(node.clone())
+    pub fn node(&self, node: &Node, mode: Mode) -> Result<Node, Problems> {
+        let mut problems = Problems::new();
+        let rendered = self.tree(node, &|_| mode, &mut problems);
+        if problems.is_empty() { Ok(rendered) } else { Err(problems) }
     }
 
     /// The value of an environment variable; one that contains a secret is a secret.
-    pub fn env_value(&self, _node: &Node) -> Result<EnvValue, Problem> {
-        Ok(EnvValue::Plain(String::new()))
+    pub fn env_value(&self, node: &Node) -> Result<EnvValue, Problem> {
+        self.environment_value(node).map_err(|problems| first(problems, node))
     }
 
-    /// A settings file; it may contain secrets.
-    pub fn file(&self, _source: &Arc<Source>) -> Result<Rendered, Problem> {
-        Ok(Rendered { text: String::new(), secrets: BTreeSet::new() })
+    /// A settings file; it may contain secrets. All problems are returned at once.
+    pub fn file(&self, source: &Arc<Source>) -> Result<Rendered, Problems> {
+        let place = Place { source: Arc::clone(source), span: 0..source.text.len() };
+        let node = Node { place, value: document::Value::String(source.text.clone()) };
+        self.renderer.render(&source.text, &node, Mode::Plain)
     }
 
     /// Whether an expression such as `not options.skip_front_build` is true.
-    pub fn truth(&self, _node: &Node) -> Result<bool, Problem> {
-        Ok(true)
+    pub fn truth(&self, node: &Node) -> Result<bool, Problem> {
+        self.condition(node).map_err(|problems| first(problems, node))
     }
 
     /// A step with all that is a template in it rendered. All problems are returned at once.
-    pub fn step(&self, _step: &StepSpec) -> Result<RenderedStep, Problems> {
-        Err(Problems::new())
+    ///
+    /// Where `when` or `unless` keep it from happening, its templates are only checked, for they may
+    /// need values that are there only when it happens.
+    pub fn step(&self, step: &StepSpec) -> Result<RenderedStep, Problems> {
+        let mut problems = Problems::new();
+        let mut wanted = true;
+        for (condition, expected) in [(&step.modifiers.when, true), (&step.modifiers.unless, false)] {
+            let Some(condition) = condition else { continue };
+            match self.condition(condition) {
+                // With stand-ins nobody knows; a step that may happen is taken to happen.
+                Ok(_) if self.is_unknown(condition) => {}
+                Ok(truth) => wanted &= truth == expected,
+                Err(found) => problems.extend(found),
+            }
+        }
+        let mode = |key: Option<&str>| body_mode(step.kind, &step.body, key);
+        let name = step
+            .name
+            .as_ref()
+            .map(|name| Node { place: name.place.clone(), value: document::Value::String(name.value.clone()) });
+        if !wanted {
+            problems.extend(self.check_tree(&step.body, &mode));
+            let plain = name.iter().chain(&step.modifiers.cwd).chain(step.modifiers.env.iter().map(|(_, node)| node));
+            problems.extend(plain.flat_map(|node| self.renderer.check(node, Mode::Plain)));
+            let unrendered = RenderedStep { name: None, body: step.body.clone(), cwd: None, env: Vec::new(), wanted };
+            return if problems.is_empty() { Ok(unrendered) } else { Err(problems) };
+        }
+        let body = self.tree(&step.body, &mode, &mut problems);
+        let mut plain = |node: Option<&Node>| {
+            node.and_then(|node| self.string(node, Mode::Plain).map_err(|found| problems.extend(found)).ok())
+        };
+        let name = plain(name.as_ref());
+        let cwd = plain(step.modifiers.cwd.as_ref());
+        let mut env = Vec::new();
+        for (name, node) in &step.modifiers.env {
+            match self.environment_value(node) {
+                Ok(value) => env.push((name.clone(), value)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() { Ok(RenderedStep { name, body, cwd, env, wanted }) } else { Err(problems) }
     }
 
     /// The names of all secrets that anything rendered so far has used.
     pub fn used_secrets(&self) -> BTreeSet<String> {
-        BTreeSet::new()
+        self.renderer.used()
     }
+
+    fn string(&self, node: &Node, mode: Mode) -> Result<String, Problems> {
+        let Some(text) = scalar(node) else {
+            return Err(vec![
+                Problem::at(&node.place, format!("this is {}", node.value.kind())).label("expected a string"),
+            ]);
+        };
+        let rendered = self.renderer.render(&text, node, mode)?;
+        match rendered.secrets.first() {
+            None => Ok(rendered.text),
+            Some(secret) => Err(vec![
+                Problem::at(&node.place, format!("the secret `{secret}` would show here, in process lists and logs"))
+                    .label("a secret may stand only in a settings file and in `env`")
+                    .help(format!(
+                        "write `env = {{ {} = \"{{{{ {SECRETS}.{secret} }}}}\" }}`, and \"${0}\" in the command",
+                        secret.to_uppercase()
+                    )),
+            ]),
+        }
+    }
+
+    fn environment_value(&self, node: &Node) -> Result<EnvValue, Problems> {
+        let text = scalar(node).unwrap_or_default();
+        let rendered = self.renderer.render(&text, node, Mode::Plain)?;
+        if rendered.secrets.is_empty() {
+            Ok(EnvValue::Plain(rendered.text))
+        } else {
+            Ok(EnvValue::Secret(Secret::new(rendered.text)))
+        }
+    }
+
+    fn condition(&self, node: &Node) -> Result<bool, Problems> {
+        match &node.value {
+            document::Value::Boolean(boolean) => Ok(*boolean),
+            document::Value::String(text) => self.renderer.truth(text, node),
+            other => {
+                Err(vec![Problem::at(&node.place, format!("this is {}", other.kind())).label("expected an expression")])
+            }
+        }
+    }
+
+    fn is_unknown(&self, node: &Node) -> bool {
+        match &node.value {
+            document::Value::String(text) => self.renderer.depends_on(text, &|name| self.unknown.contains(name)),
+            _ => false,
+        }
+    }
+
+    /// Renders a tree; `mode` says how for the strings below a key of the outermost table.
+    fn tree(&self, node: &Node, mode: &dyn Fn(Option<&str>) -> Mode, problems: &mut Problems) -> Node {
+        let value = match &node.value {
+            document::Value::String(_) => match self.string(node, mode(None)) {
+                Ok(text) => document::Value::String(text),
+                Err(found) => {
+                    problems.extend(found);
+                    node.value.clone()
+                }
+            },
+            document::Value::Array(items) => {
+                document::Value::Array(items.iter().map(|item| self.tree(item, mode, problems)).collect())
+            }
+            document::Value::Table(entries) => document::Value::Table(
+                entries
+                    .iter()
+                    .map(|entry| {
+                        let below = mode(Some(&entry.key));
+                        Entry { node: self.tree(&entry.node, &|_| below, problems), ..entry.clone() }
+                    })
+                    .collect(),
+            ),
+            other => other.clone(),
+        };
+        Node { place: node.place.clone(), value }
+    }
+
+    fn check_tree(&self, node: &Node, mode: &dyn Fn(Option<&str>) -> Mode) -> Problems {
+        match &node.value {
+            document::Value::Table(entries) => {
+                entries.iter().flat_map(|entry| self.renderer.check(&entry.node, mode(Some(&entry.key)))).collect()
+            }
+            _ => self.renderer.check(node, mode(None)),
+        }
+    }
+}
+
+/// How the strings of a step's body are rendered, those below `key` where it is a table.
+fn body_mode(kind: Kind, body: &Node, key: Option<&str>) -> Mode {
+    let shell = match kind {
+        Kind::Wait => key == Some("command"),
+        // One string is split into words as a shell would; an array has them split already.
+        Kind::Sudo => matches!(body.value, document::Value::String(_)),
+        kind => kind.is_shell(),
+    };
+    if shell { Mode::Shell } else { Mode::Plain }
+}
+
+/// What ship itself says about the run and the host. Returns what is known only by a stand-in.
+fn run_variables(ingredients: &Ingredients<'_>, variables: &mut BTreeMap<String, Variable>) -> BTreeSet<&'static str> {
+    let run = ingredients.run;
+    let mut unknown = BTreeSet::new();
+    let mut text = |name: &str, value: Option<&str>| {
+        variables.insert(name.to_owned(), Variable::Value(value.map_or(Value::from(()), Value::from)));
+    };
+    let mut of_run = BTreeMap::from([("release", &run.release), ("revision", &run.revision), ("branch", &run.branch)])
+        .into_iter()
+        .map(|(name, value)| (name, value.as_deref()))
+        .collect::<BTreeMap<&str, Option<&str>>>();
+    for (name, stand_in) in STAND_INS {
+        if let Some(value @ None) = of_run.get_mut(name)
+            && run.checking
+        {
+            *value = Some(stand_in);
+            unknown.insert(*name);
+        }
+    }
+    for (name, value) in &of_run {
+        text(name, *value);
+    }
+    text("app", Some(&run.app));
+    text("environment", run.environment.as_deref());
+    let Some(host) = ingredients.host else {
+        text("deploy_to", Some(&run.deploy_to));
+        let peers = ingredients.hosts.first().map(|host| Arc::clone(&host.peers)).unwrap_or_default();
+        variables.insert("hosts".to_owned(), Variable::Peers(peers));
+        return unknown;
+    };
+    let layout = Layout::new(&host.deploy_to);
+    let release_path =
+        of_run.get("release").copied().flatten().map(|release| format!("{}/{release}", layout.releases()));
+    if unknown.contains("release") {
+        unknown.insert("release_path");
+    }
+    text("deploy_to", Some(&host.deploy_to));
+    text("release_path", release_path.as_deref());
+    text("current_path", Some(&layout.current()));
+    text("shared_path", Some(&layout.shared()));
+    text("host", Some(&host.name));
+    text("address", Some(&host.target.address));
+    text("deploy_user", host.target.user.as_deref());
+    variables.insert("roles".to_owned(), Variable::Value(Value::from(host.roles.clone())));
+    variables.insert("groups".to_owned(), Variable::Value(Value::from(host.groups.clone())));
+    variables.insert("hosts".to_owned(), Variable::Peers(Arc::clone(&host.peers)));
+    unknown
+}
+
+/// Why a name of a host's templates does not exist on this machine.
+fn absent_here(name: &str) -> Option<&'static str> {
+    RUN_VARIABLES.contains(&name).then_some("a step of `build` is done once, on this machine, and belongs to no host")
+}
+
+/// A string, or a number or boolean as it would be written.
+fn scalar(node: &Node) -> Option<String> {
+    match &node.value {
+        document::Value::String(text) => Some(text.clone()),
+        document::Value::Integer(number) => Some(number.to_string()),
+        document::Value::Float(number) => Some(number.to_string()),
+        document::Value::Boolean(boolean) => Some(boolean.to_string()),
+        _ => None,
+    }
+}
+
+fn option(value: &OptionValue) -> Value {
+    match value {
+        OptionValue::Bool(value) => Value::from(*value),
+        OptionValue::String(value) => Value::from(value.as_str()),
+        OptionValue::Integer(value) => Value::from(*value),
+    }
+}
+
+/// The value of `--set`. Text that is written exactly as TOML writes a boolean or a number is one, so that
+/// `--set debug=false` is not true.
+fn from_text(text: &str) -> Value {
+    match text {
+        "true" => Value::from(true),
+        "false" => Value::from(false),
+        _ => match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => Value::from(number),
+            _ => Value::from(text),
+        },
+    }
+}
+
+fn check_set(name: &str, variables: &BTreeMap<String, Variable>, options: &[String]) -> Result<(), Problem> {
+    let wrong = |label: String| Problem::without_place(format!("`--set {name}=…` sets no variable")).label(label);
+    variable(name).map_err(wrong)?;
+    if options.iter().any(|option| option == name) {
+        return Err(wrong(format!("`{name}` is an option of the recipe: say `--{}`", name.replace('_', "-"))));
+    }
+    if !variables.contains_key(name)
+        && let Some(near) = nearest(name, variables.keys().map(String::as_str))
+    {
+        return Err(
+            Problem::without_place(format!("there is no variable `{name}`")).help(format!("did you mean `{near}`?"))
+        );
+    }
+    Ok(())
+}
+
+fn first(problems: Problems, node: &Node) -> Problem {
+    problems.into_iter().next().unwrap_or_else(|| Problem::at(&node.place, "this cannot be rendered"))
 }

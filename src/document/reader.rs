@@ -16,6 +16,8 @@ pub struct Reader<'a, 'p> {
     known: Vec<&'static str>,
     /// The keys that the documentation has, where it has any for this table.
     documented: Option<&'static Table>,
+    /// Further keys that are known elsewhere.
+    also: Vec<&'static str>,
     problems: &'p mut Problems,
 }
 
@@ -24,7 +26,15 @@ impl<'a, 'p> Reader<'a, 'p> {
     pub fn new(what: impl Into<String>, node: &'a Node, problems: &'p mut Problems) -> Option<Self> {
         let what = what.into();
         let entries = table(&what, node, problems)?;
-        Some(Self { what, place: node.place.clone(), entries, known: Vec::new(), documented: None, problems })
+        Some(Self {
+            what,
+            place: node.place.clone(),
+            entries,
+            known: Vec::new(),
+            documented: None,
+            also: Vec::new(),
+            problems,
+        })
     }
 
     /// A reader of `node`, whose keys are those of `documented`. In tests, [`Reader::finish`] asserts that
@@ -37,6 +47,12 @@ impl<'a, 'p> Reader<'a, 'p> {
     ) -> Option<Self> {
         let reader = Self::new(what, node, problems)?;
         Some(Self { documented: Some(documented), ..reader })
+    }
+
+    /// Lets `keys` be in the table too: something else reads them.
+    pub fn also(mut self, keys: impl IntoIterator<Item = &'static str>) -> Self {
+        self.also.extend(keys);
+        self
     }
 
     /// Where the table stands.
@@ -186,10 +202,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         #[cfg(test)]
         self.assert_documented();
         for entry in self.entries {
-            if !self.known.contains(&entry.key.as_str()) {
+            let key = entry.key.as_str();
+            if !self.known.contains(&key) && !self.also.contains(&key) {
+                let also = self.also.iter().copied();
                 let help = match self.documented {
-                    Some(table) => suggestion(&entry.key, table.names()),
-                    None => suggestion(&entry.key, self.known.iter().copied()),
+                    Some(table) => suggestion(key, table.names().chain(also)),
+                    None => suggestion(key, self.known.iter().copied().chain(also)),
                 };
                 self.problems.push(Problem {
                     place: Some(entry.key_place.clone()),

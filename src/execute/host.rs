@@ -126,8 +126,7 @@ impl Host {
     }
 
     async fn start(&self, phase: Phase, task: &Task) -> Running {
-        let reference =
-            TaskRef { host: self.name.clone(), task: self.next_task.fetch_add(1, Ordering::Relaxed) };
+        let reference = TaskRef { host: self.name.clone(), task: self.next_task.fetch_add(1, Ordering::Relaxed) };
         let command = task.command().map(Command::display);
         self.sink
             .emit(Event::TaskStarted {
@@ -186,7 +185,13 @@ impl Host {
     }
 
     /// Ends a task that failed: shows what explains it, and says whether the host may go on.
-    async fn failed(&self, mut running: Running, task: &Task, status: String, advice: Option<String>) -> Result<(), Stop> {
+    async fn failed(
+        &self,
+        mut running: Running,
+        task: &Task,
+        status: String,
+        advice: Option<String>,
+    ) -> Result<(), Stop> {
         if let Some(explain) = &task.explain
             && let Ok(answers) = ask(self.session.as_ref(), vec![explain.clone()]).await
         {

@@ -185,9 +185,7 @@ impl Execution {
         cancel: &CancellationToken,
         together: bool,
     ) -> Vec<(usize, Stop)> {
-        let work = |index: &&usize| {
-            self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty())
-        };
+        let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
         let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
         if busy.is_empty() {
             return Vec::new();

@@ -33,7 +33,9 @@ pub fn text(plan: &Plan, verbose: u8) -> String {
     }
     out.push_str("\nOrder\n");
     if plan.hosts.iter().any(|host| !host.prepare.is_empty()) {
-        out.push_str("  prepare on every host; if it fails on any, nothing is switched and the new release is removed\n");
+        out.push_str(
+            "  prepare on every host; if it fails on any, nothing is switched and the new release is removed\n",
+        );
     }
     for (number, batch) in plan.batches.iter().enumerate() {
         let names: Vec<&str> =

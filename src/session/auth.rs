@@ -116,10 +116,15 @@ impl Login<'_> {
             }
         }
         let mut password = self.target.password.clone();
-        if progress.allows(MethodKind::Password) && password.is_some() && self.password(handle, &password, &mut progress).await? {
+        if progress.allows(MethodKind::Password)
+            && password.is_some()
+            && self.password(handle, &password, &mut progress).await?
+        {
             return Ok(());
         }
-        if progress.allows(MethodKind::KeyboardInteractive) && self.interactive(handle, &mut password, &mut progress).await? {
+        if progress.allows(MethodKind::KeyboardInteractive)
+            && self.interactive(handle, &mut password, &mut progress).await?
+        {
             return Ok(());
         }
         if progress.allows(MethodKind::Password) && password.is_none() {
@@ -141,11 +146,18 @@ impl Login<'_> {
     }
 
     /// Notes what the server answered; true when it let us in.
-    fn take(&self, handle: &Handle<Client>, result: Option<AuthResult>, progress: &mut Progress) -> Result<bool, Failure> {
+    fn take(
+        &self,
+        handle: &Handle<Client>,
+        result: Option<AuthResult>,
+        progress: &mut Progress,
+    ) -> Result<bool, Failure> {
         match result {
             Some(AuthResult::Success) => Ok(true),
             // russh reports a connection that ended as a refusal that leaves no method.
-            Some(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() && handle.is_closed() => {
+            Some(AuthResult::Failure { remaining_methods, .. })
+                if remaining_methods.is_empty() && handle.is_closed() =>
+            {
                 Err(Failure::Gone)
             }
             Some(AuthResult::Failure { remaining_methods, .. }) => {
@@ -156,7 +168,11 @@ impl Login<'_> {
         }
     }
 
-    async fn agent(&self, handle: &Handle<Client>, progress: &mut Progress) -> Result<Option<AgentClient<UnixStream>>, Failure> {
+    async fn agent(
+        &self,
+        handle: &Handle<Client>,
+        progress: &mut Progress,
+    ) -> Result<Option<AgentClient<UnixStream>>, Failure> {
         let Some(socket) = &self.route.agent else { return Ok(None) };
         match self.deadline.bound(AgentClient::connect_uds(socket)).await? {
             Ok(mut agent) => {
@@ -173,7 +189,11 @@ impl Login<'_> {
         }
     }
 
-    async fn held(&self, agent: &mut AgentClient<UnixStream>, progress: &mut Progress) -> Result<Vec<AgentIdentity>, Failure> {
+    async fn held(
+        &self,
+        agent: &mut AgentClient<UnixStream>,
+        progress: &mut Progress,
+    ) -> Result<Vec<AgentIdentity>, Failure> {
         match self.deadline.bound(agent.request_identities()).await? {
             Ok(identities) => Ok(identities),
             Err(error) => {
@@ -200,7 +220,10 @@ impl Login<'_> {
             let found = Found::text("SHIP_SSH_KEY", text).map_err(|message| {
                 Failure::Refused(ConnectError {
                     message,
-                    advice: Some("It holds the whole private key, from `-----BEGIN` to `-----END`, not its file name.".to_owned()),
+                    advice: Some(
+                        "It holds the whole private key, from `-----BEGIN` to `-----END`, not its file name."
+                            .to_owned(),
+                    ),
                 })
             })?;
             offers.file(found);
@@ -278,7 +301,12 @@ impl Login<'_> {
         }
     }
 
-    async fn password(&self, handle: &mut Handle<Client>, password: &Option<Secret>, progress: &mut Progress) -> Result<bool, Failure> {
+    async fn password(
+        &self,
+        handle: &mut Handle<Client>,
+        password: &Option<Secret>,
+        progress: &mut Progress,
+    ) -> Result<bool, Failure> {
         let Some(password) = password else { return Ok(false) };
         progress.tried.push("password".to_owned());
         self.meter.round_trips(1);
@@ -287,7 +315,12 @@ impl Login<'_> {
     }
 
     /// Keyboard-interactive (RFC 4256): `password` answers the first question that hides its answer.
-    async fn interactive(&self, handle: &mut Handle<Client>, password: &mut Option<Secret>, progress: &mut Progress) -> Result<bool, Failure> {
+    async fn interactive(
+        &self,
+        handle: &mut Handle<Client>,
+        password: &mut Option<Secret>,
+        progress: &mut Progress,
+    ) -> Result<bool, Failure> {
         self.meter.round_trips(1);
         let start = handle.authenticate_keyboard_interactive_start(&self.route.user, None);
         let mut response = self.deadline.bound(start).await?;
@@ -371,7 +404,8 @@ impl Offers<'_> {
     }
 
     fn push(&mut self, offer: Offer) {
-        let same = |seen: &Offer| seen.key == offer.key && seen.certificate == offer.certificate && seen.name == offer.name;
+        let same =
+            |seen: &Offer| seen.key == offer.key && seen.certificate == offer.certificate && seen.name == offer.name;
         let known = |seen: &Offer| seen.key == offer.key && seen.certificate == offer.certificate;
         let opaque = matches!(&offer.holder, Holder::File(found) if found.public.is_none());
         if !self.list.iter().any(|seen| if opaque { same(seen) } else { known(seen) }) {
@@ -439,7 +473,12 @@ impl From<russh::SendError> for SigningError {
 impl Signer for Signing<'_> {
     type Error = SigningError;
 
-    async fn auth_sign(&mut self, _: &AgentIdentity, hash: Option<HashAlg>, data: Vec<u8>) -> Result<Vec<u8>, SigningError> {
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        hash: Option<HashAlg>,
+        data: Vec<u8>,
+    ) -> Result<Vec<u8>, SigningError> {
         match (&self.holder, &mut self.agent) {
             (Holder::File(found), _) => {
                 let key = self.keyring.open(found, self.deadline).await.map_err(SigningError::Failed)?;

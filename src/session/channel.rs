@@ -29,9 +29,9 @@ pub(super) async fn start(
     writer.exec(true, program).await?;
     let (input, fed) = mpsc::channel(1);
     let (printed, output) = mpsc::channel(WAITING_CHUNKS);
-    let over = CancellationToken::new();
-    tokio::spawn(drain(reader, printed.clone(), over.clone(), meter.clone()));
-    tokio::spawn(fill(writer, fed, printed, over, meter));
+    let (over, gone) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(drain(reader, printed.clone(), over.clone(), gone.clone(), meter.clone()));
+    tokio::spawn(fill(writer, fed, printed, over, gone, meter));
     Ok(Pipes { input, output })
 }
 
@@ -44,6 +44,7 @@ async fn fill(
     mut fed: mpsc::Receiver<Bytes>,
     printed: mpsc::Sender<Chunk>,
     over: CancellationToken,
+    gone: CancellationToken,
     meter: Arc<Meter>,
 ) {
     let feed = async {
@@ -64,7 +65,10 @@ async fn fill(
         () = over.cancelled() => {
             // What it printed last may still be on its way: the server closes the channel.
             drop(fed);
-            printed.closed().await;
+            tokio::select! {
+                () = printed.closed() => {}
+                () = gone.cancelled() => {}
+            }
         }
         () = feed => {}
     }
@@ -73,14 +77,22 @@ async fn fill(
 
 /// Reads everything there is to read, for the whole life of the channel: one that is not read holds up
 /// all others of its connection.
-async fn drain(mut reader: ChannelReadHalf, printed: mpsc::Sender<Chunk>, over: CancellationToken, meter: Arc<Meter>) {
+async fn drain(
+    mut reader: ChannelReadHalf,
+    printed: mpsc::Sender<Chunk>,
+    over: CancellationToken,
+    gone: CancellationToken,
+    meter: Arc<Meter>,
+) {
     while let Some(message) = reader.wait().await {
         let chunk = match message {
             ChannelMsg::Data { data } => output(Stream::Stdout, data, &meter),
             ChannelMsg::ExtendedData { data, ext: 1 } => output(Stream::Stderr, data, &meter),
             ChannelMsg::ExitStatus { exit_status } => Chunk::Exited(Exit::Status(exit_status.cast_signed())),
             ChannelMsg::ExitSignal { signal_name, .. } => Chunk::Exited(Exit::Signal(name(&signal_name))),
-            ChannelMsg::Failure => Chunk::Refused(Lost { reason: "the server does not run commands for this user".to_owned() }),
+            ChannelMsg::Failure => {
+                Chunk::Refused(Lost { reason: "the server does not run commands for this user".to_owned() })
+            }
             _ => continue,
         };
         // The end may be told before the last output.
@@ -92,6 +104,7 @@ async fn drain(mut reader: ChannelReadHalf, printed: mpsc::Sender<Chunk>, over: 
         }
     }
     over.cancel();
+    gone.cancel();
 }
 
 fn output(stream: Stream, data: Bytes, meter: &Meter) -> Chunk {

@@ -45,9 +45,8 @@ impl Clock {
     pub(super) fn running(index: usize, command: Option<&Command>) -> Self {
         let limit = command.map_or(Duration::ZERO, Command::time_limit);
         let started = Instant::now();
-        let bounded = command.is_some_and(|command| {
-            command.sudo_argv().is_none() && !matches!(command.program(), Program::Session(_))
-        });
+        let bounded = command
+            .is_some_and(|command| command.sudo_argv().is_none() && !matches!(command.program(), Program::Session(_)));
         Self { index, limit, deadline: started + limit + GRACE, running: true, started, bounded }
     }
 

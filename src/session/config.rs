@@ -94,7 +94,9 @@ fn alone(target: &Target, settings: &Settings) -> Result<Route, ConnectError> {
     let home = |name: &str| settings.home.as_ref().map(|home| home.join(name));
     let user = target.user.clone().or_else(|| settings.local_user.clone()).ok_or_else(|| ConnectError {
         message: format!("the inventory names no user for {}", target.name),
-        advice: Some("There is no `ssh` on this machine to read ~/.ssh/config, so the inventory has to say it.".to_owned()),
+        advice: Some(
+            "There is no `ssh` on this machine to read ~/.ssh/config, so the inventory has to say it.".to_owned(),
+        ),
     })?;
     let defaults = ["id_ed25519", "id_ecdsa", "id_rsa"];
     Ok(Route {
@@ -222,7 +224,11 @@ fn jump(list: &str, target: &Target) -> Result<Target, ConnectError> {
             },
         };
         let port = port.map(str::parse).transpose().map_err(|_| ConnectError {
-            message: format!("ssh_config has a ProxyJump for {} that is not one: `{}`", target.name, visible(hop.as_bytes())),
+            message: format!(
+                "ssh_config has a ProxyJump for {} that is not one: `{}`",
+                target.name,
+                visible(hop.as_bytes())
+            ),
             advice: Some("It is `[user@]host[:port]`, several separated by commas.".to_owned()),
         })?;
         last = Some(Target {
@@ -234,7 +240,10 @@ fn jump(list: &str, target: &Target) -> Result<Target, ConnectError> {
             ..Target::default()
         });
     }
-    last.ok_or_else(|| ConnectError { message: format!("ssh_config has an empty ProxyJump for {}", target.name), advice: None })
+    last.ok_or_else(|| ConnectError {
+        message: format!("ssh_config has an empty ProxyJump for {}", target.name),
+        advice: None,
+    })
 }
 
 /// `IdentityAgent`: a socket, `SSH_AUTH_SOCK`, the name of another variable, or none.
@@ -325,7 +334,11 @@ mod tests {
     async fn the_real_ssh_reads_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config");
-        std::fs::write(&file, "Host web\n HostName h.example\n User u\n Port 2201\nMatch host h.example\n ProxyJump b\n").unwrap();
+        std::fs::write(
+            &file,
+            "Host web\n HostName h.example\n User u\n Port 2201\nMatch host h.example\n ProxyJump b\n",
+        )
+        .unwrap();
         let settings = Settings { ssh_config: Some(file), ..settings() };
         let route = Route::to(&web(), &settings).await.unwrap();
         assert_eq!((route.host.as_str(), route.port, route.user.as_str()), ("h.example", 2201, "u"));

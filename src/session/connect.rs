@@ -295,9 +295,10 @@ impl Attempt<'_> {
         match &self.bastion {
             None => match socket::connect(host, port, self.route.family, deadline.left()).await {
                 Ok(stream) => Ok(stream),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    Err(Trouble::Busy(ConnectError { message: format!("{} cannot be reached: {error}", self.address()), advice: None }))
-                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Trouble::Busy(ConnectError {
+                    message: format!("{} cannot be reached: {error}", self.address()),
+                    advice: None,
+                })),
                 Err(error) => Err(failed(String::new(), error.to_string())),
             },
             Some(bastion) => {

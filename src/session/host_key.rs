@@ -116,7 +116,13 @@ pub(super) enum Verdict {
 
 impl Expected {
     /// Reads what is known of `host`, reached at `address` and `port`.
-    pub(super) fn of(host: &str, address: &str, port: u16, pins: &[String], rules: &Rules) -> Result<Self, ConnectError> {
+    pub(super) fn of(
+        host: &str,
+        address: &str,
+        port: u16,
+        pins: &[String],
+        rules: &Rules,
+    ) -> Result<Self, ConnectError> {
         let principal = rules.alias.as_deref().unwrap_or(address).to_ascii_lowercase();
         let name = match &rules.alias {
             Some(_) => principal.clone(),
@@ -126,7 +132,9 @@ impl Expected {
         let read = |name: &str| {
             known_hosts::read(&files, name).map_err(|error| ConnectError {
                 message: format!("the host key of {host} cannot be checked: {error}"),
-                advice: Some("A file that cannot be read may hold a revoked key, so ship does not go on without it.".to_owned()),
+                advice: Some(
+                    "A file that cannot be read may hold a revoked key, so ship does not go on without it.".to_owned(),
+                ),
             })
         };
         let mut entries = read(&name)?;
@@ -186,9 +194,7 @@ impl Expected {
             pinned.map(KeyData::algorithm).collect()
         };
         let mut order: Vec<Algorithm> = ALGORITHMS.into_iter().filter(|algorithm| !self.excludes(algorithm)).collect();
-        order.sort_by_key(|algorithm| {
-            types.iter().position(|known| same_type(known, algorithm)).unwrap_or(usize::MAX)
-        });
+        order.sort_by_key(|algorithm| types.iter().position(|known| same_type(known, algorithm)).unwrap_or(usize::MAX));
         order.into()
     }
 
@@ -230,9 +236,8 @@ impl Expected {
         }
         let changed = self.entries.iter().find(|entry| entry.marker == Marker::Host);
         if let Some(certificate) = certificate {
-            let authority = |entry: &&Entry| {
-                entry.marker == Marker::Authority && entry.key == *certificate.signature_key()
-            };
+            let authority =
+                |entry: &&Entry| entry.marker == Marker::Authority && entry.key == *certificate.signature_key();
             if self.recorded().any(|entry| authority(&entry)) {
                 return match check_certificate(certificate, &self.principal) {
                     Ok(()) => Verdict::Trusted,
@@ -275,7 +280,13 @@ impl Expected {
     /// Why an unknown host is not talked to.
     pub(super) fn refuse_unknown(&self, key: &KeyData) -> ConnectError {
         ConnectError {
-            message: format!("the host key of {} ({}) is not known: {} {}", self.host, self.name, kind(key), fingerprint(key)),
+            message: format!(
+                "the host key of {} ({}) is not known: {} {}",
+                self.host,
+                self.name,
+                kind(key),
+                fingerprint(key)
+            ),
             advice: Some(self.how_to_add(key)),
         }
     }
@@ -348,10 +359,7 @@ impl Expected {
 
     fn bad_certificate(&self, certificate: &Certificate, reason: String) -> ConnectError {
         ConnectError {
-            message: format!(
-                "the host certificate of {} ({}) is not valid: {reason}",
-                self.host, self.name
-            ),
+            message: format!("the host certificate of {} ({}) is not valid: {reason}", self.host, self.name),
             advice: Some(format!(
                 "It is `{}`, number {}; sign the host's key anew: ssh-keygen -s CA -I ID -h -n {} HOST_KEY.pub",
                 crate::output::visible(certificate.key_id().as_bytes()),

@@ -79,7 +79,8 @@ impl Found {
         }
         let public = public_half(&text);
         if public.is_none() && !is_encrypted(&text) {
-            let begins = if text.starts_with("-----BEGIN ") { "it is damaged" } else { "it does not begin with `-----BEGIN `" };
+            let begins =
+                if text.starts_with("-----BEGIN ") { "it is damaged" } else { "it does not begin with `-----BEGIN `" };
             return Err(format!("{name} is not a private key: {begins}"));
         }
         Ok(Self { name: name.to_owned(), public, certificate: None, text })
@@ -206,7 +207,13 @@ e+JpiSq66Z6GIt0801skPh20jxOO3F52SoX1IeO5D5PXfZrfSZlw6S8c7bwyp2FHxDewRx
     #[test]
     fn a_key_survives_what_copying_does_to_it() {
         let indented: String = KEY.lines().map(|line| format!("    {line}  \r\n")).collect();
-        for damaged in [KEY.trim_end(), &KEY.replace('\n', "\r\n"), &KEY.replace('\n', "\\n"), &indented, &format!("\"{KEY}\"\n\n")] {
+        for damaged in [
+            KEY.trim_end(),
+            &KEY.replace('\n', "\r\n"),
+            &KEY.replace('\n', "\\n"),
+            &indented,
+            &format!("\"{KEY}\"\n\n"),
+        ] {
             let found = Found::text("SHIP_SSH_KEY", &Secret::new(damaged.to_owned())).unwrap();
             assert!(found.public.is_some(), "{damaged}");
         }

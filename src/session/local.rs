@@ -169,9 +169,10 @@ mod tests {
         let mut all: Vec<Reply> = Vec::new();
         while let Some(reply) = receiver.recv().await {
             if let Reply::Output { index, stream, bytes } = &reply
-                && let Some(Reply::Output { bytes: last, .. }) = all.iter_mut().rev().find(
-                    |seen| matches!(seen, Reply::Output { index: i, stream: s, .. } if i == index && s == stream),
-                )
+                && let Some(Reply::Output { bytes: last, .. }) = all
+                    .iter_mut()
+                    .rev()
+                    .find(|seen| matches!(seen, Reply::Output { index: i, stream: s, .. } if i == index && s == stream))
             {
                 *last = [last.as_ref(), bytes.as_ref()].concat().into();
                 continue;
@@ -248,7 +249,10 @@ mod tests {
             ]
         );
         // The next batch starts afresh, in the same shell.
-        assert_eq!(replies(session.run(vec![Command::shell("true")])).await, [Reply::Started { index: 0 }, ended(0, 0)]);
+        assert_eq!(
+            replies(session.run(vec![Command::shell("true")])).await,
+            [Reply::Started { index: 0 }, ended(0, 0)]
+        );
         assert_eq!((session.usage().channels, session.usage().round_trips), (1, 2));
     }
 

@@ -156,7 +156,9 @@ mod tests {
         let mut out: Vec<Piece> = Vec::new();
         for piece in pieces {
             match (out.last_mut(), piece) {
-                (Some(Piece::Bytes(last)), Piece::Bytes(more)) => *last = [last.as_ref(), more.as_ref()].concat().into(),
+                (Some(Piece::Bytes(last)), Piece::Bytes(more)) => {
+                    *last = [last.as_ref(), more.as_ref()].concat().into()
+                }
                 (_, piece) => out.push(piece),
             }
         }
@@ -214,7 +216,8 @@ mod tests {
             vec(prop_oneof![any::<u8>(), proptest::strategy::Just(BEGIN), proptest::strategy::Just(b'0')], 1..40)
                 .prop_map(|bytes| Piece::Bytes(bytes.into())),
             (1usize..30).prop_map(|length| Piece::Bytes(nonce().prefix()[..length].to_vec().into())),
-            (any::<u16>(), any::<u8>()).prop_map(|(index, status)| Piece::Mark(Mark::Ended(index.into(), status.into()))),
+            (any::<u16>(), any::<u8>())
+                .prop_map(|(index, status)| Piece::Mark(Mark::Ended(index.into(), status.into()))),
             any::<u16>().prop_map(|index| Piece::Mark(Mark::Started(index.into()))),
             any::<u32>().prop_map(|id| Piece::Mark(Mark::Process(id))),
         ]

@@ -42,13 +42,8 @@ pub(super) struct Streams {
 impl Streams {
     /// The streams of a shell whose markers carry `nonce`.
     pub(super) fn new(nonce: &Nonce) -> Self {
-        let lane = |stream| Lane {
-            stream,
-            reader: Reader::new(nonce),
-            waiting: VecDeque::new(),
-            started: false,
-            ended: None,
-        };
+        let lane =
+            |stream| Lane { stream, reader: Reader::new(nonce), waiting: VecDeque::new(), started: false, ended: None };
         Self {
             lanes: [lane(Stream::Stdout), lane(Stream::Stderr)],
             current: 0,

@@ -45,15 +45,8 @@ impl Shell {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
         let (interrupts, interrupted) = watch::channel(0);
-        let keeper = Keeper {
-            host,
-            open: None,
-            died: None,
-            guard: None,
-            guarded: false,
-            closing: closing.clone(),
-            interrupted,
-        };
+        let keeper =
+            Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone(), interrupted };
         tokio::spawn(keeper.work(inbox));
         Self { jobs, closing, interrupts }
     }

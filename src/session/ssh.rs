@@ -77,7 +77,10 @@ impl client::Handler for Client {
         // CVE-2023-48795 (Terrapin): without strict key exchange these two kinds can be cut short.
         let gcm = [cipher::AES_256_GCM, cipher::AES_128_GCM].contains(&names.cipher);
         if !names.strict_kex() && !gcm {
-            self.seen.lose("the server has no strict key exchange, without which its ciphers are not safe (CVE-2023-48795)".to_owned());
+            self.seen.lose(
+                "the server has no strict key exchange, without which its ciphers are not safe (CVE-2023-48795)"
+                    .to_owned(),
+            );
             return Err(russh::Error::Kex);
         }
         Ok(())
@@ -205,7 +208,10 @@ pub(super) fn describe(error: &russh::Error) -> String {
         russh::Error::KeepaliveTimeout => "the server has not answered for 45 s".to_owned(),
         russh::Error::InactivityTimeout => "nothing could be sent or received for 60 s".to_owned(),
         russh::Error::NoCommonAlgo { kind, theirs, .. } => {
-            format!("the server offers no {kind:?} algorithm that is safe, only {}", visible(theirs.join(", ").as_bytes()))
+            format!(
+                "the server offers no {kind:?} algorithm that is safe, only {}",
+                visible(theirs.join(", ").as_bytes())
+            )
         }
         error => visible(error.to_string().as_bytes()),
     }
@@ -308,7 +314,8 @@ impl Host for Server {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
                     return Err(Lost {
-                        reason: "the server opens no more channels on this connection (sshd_config: MaxSessions)".to_owned(),
+                        reason: "the server opens no more channels on this connection (sshd_config: MaxSessions)"
+                            .to_owned(),
                     });
                 }
                 Ok(Err(_)) => return Err(self.loss()),
