@@ -9,7 +9,7 @@ use super::world::World;
 use crate::cli::args::{Global, Output};
 use crate::cli::machine::Machine;
 use crate::cli::reporters::color;
-use crate::report::text::duration;
+use crate::report::text::{duration, plural};
 use crate::report::{Cell, Paint, Style, Table, Tone, print_stderr, print_stdout};
 
 /// Says it, or is silent.
@@ -66,19 +66,18 @@ impl Voice {
                 Err(why) => format!("{host} serves nothing: {why}"),
             })
             .collect();
-        let passing = match act.passing {
-            Some(number) if outcome.passing > 0 => {
-                format!(" The visitor saw \"{}\" {} times before it was gone.", title(number), outcome.passing)
-            }
-            _ => String::new(),
-        };
         let (verdict, tone) = if differences.is_empty() {
             ("as it has to be", Tone::Good)
         } else {
             ("which is not how it has to be", Tone::Bad)
         };
         let verdict = self.paint.tone(tone, verdict);
-        self.say(&format!("\n=> Exit code {}. Asked now, {}: {verdict}.{passing}\n", outcome.exit, live.join(", ")));
+        let mut text = format!("\n=> Exit code {}. Asked now, {}: {verdict}.\n", outcome.exit, live.join(", "));
+        if let (Some(number), 1..) = (act.passing, outcome.passing) {
+            let times = plural(usize::try_from(outcome.passing).unwrap_or(usize::MAX), "time");
+            text.push_str(&format!("   The visitor saw \"{}\" {times} before it was put back.\n", title(number)));
+        }
+        self.say(&text);
     }
 
     /// Sums up.
@@ -101,7 +100,7 @@ impl Voice {
         for line in table.lines(None, 2, self.paint) {
             text.push_str(&format!("{line}\n"));
         }
-        let titles: Vec<String> = seen.titles.iter().map(|(title, count)| format!("{title} {count} times")).collect();
+        let titles: Vec<String> = seen.titles.iter().map(|(title, count)| format!("{title}: {count}")).collect();
         let failures = if seen.failures == 0 { Tone::Good } else { Tone::Bad };
         text.push_str(&format!(
             "\nThe visitor asked {} times and got {}.\n",
@@ -109,7 +108,7 @@ impl Voice {
             self.paint.tone(failures, &format!("{} failures", seen.failures)),
         ));
         if !titles.is_empty() {
-            text.push_str(&format!("Seen: {}.\n", titles.join(", ")));
+            text.push_str(&format!("Pages seen: {}.\n", titles.join(", ")));
         }
         text.push_str(&format!("It all took {}; {left}.\n", duration(millis(took))));
         self.print(&text);
