@@ -28,6 +28,7 @@ mod world;
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,7 @@ use crate::report;
 /// interrupted.
 pub async fn run(machine: &Machine, global: &Global, keep: bool) -> Result<(), Error> {
     let interrupted = watch()?;
+    check(machine)?;
     let world = World::create(machine).await.map_err(not_set_up)?;
     let voice = Voice::new(machine, global);
     voice.welcome(&world);
@@ -93,6 +95,20 @@ pub async fn run(machine: &Machine, global: &Global, keep: bool) -> Result<(), E
 
 fn not_set_up(error: io::Error) -> Error {
     Error::new(Kind::Failed, format!("the demo cannot be set up: {error}"))
+}
+
+/// Checks for what the recipe's health check needs; `ship` itself says what else is missing on a host.
+fn check(machine: &Machine) -> Result<(), Error> {
+    let path = world::path(machine);
+    let there = |program: &&str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    if ["curl", "bash"].iter().any(|program| there(program)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Failed,
+        "the demo asks its site for its health with curl or bash, and this machine has neither",
+    )
+    .hint("install curl"))
 }
 
 /// Notes an interrupt. During an act the act hears it too, and puts back before it ends.

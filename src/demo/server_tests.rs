@@ -54,22 +54,12 @@ impl Host {
     async fn run(&self, command: &str) -> Output {
         timeout(Duration::from_secs(30), self.ssh().arg(command).output()).await.unwrap().unwrap()
     }
+}
 
-    /// A shell command on this machine, for what it prints.
-    async fn ps(&self, pattern: &str) -> bool {
-        let list = Command::new("ps").args(["-eo", "args"]).output().await.unwrap();
-        String::from_utf8_lossy(&list.stdout).lines().any(|line| line == pattern)
-    }
-
-    async fn until_gone(&self, pattern: &str) {
-        for _ in 0..200 {
-            if !self.ps(pattern).await {
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        panic!("still there: {pattern}");
-    }
+/// Whether a process with exactly this command line runs.
+async fn runs(command: &str) -> bool {
+    let list = Command::new("ps").args(["-eo", "args"]).output().await.unwrap();
+    String::from_utf8_lossy(&list.stdout).lines().any(|line| line == command)
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -159,12 +149,9 @@ async fn a_channel_ends_in_the_order_of_the_rfc() {
     assert!(connection.authenticate_publickey("somebody", key).await.unwrap().success());
     let ended = |how: &str| vec!["success".to_owned(), how.to_owned(), "eof".to_owned(), "close".to_owned()];
     assert_eq!(said(&connection, "exit 3", None).await, ended("status 3"));
-    for (signal, name) in [
-        ("KILL", "KILL"),
-        ("TERM", "TERM"),
-        ("SEGV", "SEGV"),
-        ("USR2", "Custom(\"SIG@openssh.com\")"),
-    ] {
+    for (signal, name) in
+        [("KILL", "KILL"), ("TERM", "TERM"), ("SEGV", "SEGV"), ("USR2", "Custom(\"SIG@openssh.com\")")]
+    {
         let command = format!("ulimit -c 0; kill -s {signal} $$");
         assert_eq!(said(&connection, &command, None).await, ended(&format!("signal {name}")));
     }
@@ -349,14 +336,13 @@ async fn nothing_outlives_the_server() {
     assert!(output.status.success());
     let mut child = host.ssh().arg("echo ready; sleep 3603.25; true").spawn().unwrap();
     started(&mut child).await;
-    for seconds in ["3601.25", "3602.25", "3603.25"] {
-        assert!(host.ps(&format!("sleep {seconds}")).await, "{seconds}");
+    let sleeps = ["3601.25", "3602.25", "3603.25"].map(|seconds| format!("sleep {seconds}"));
+    for sleep in &sleeps {
+        assert!(runs(sleep).await, "{sleep}");
     }
-    let Host { folder, server } = host;
-    server.stop().await;
-    let host = Host { folder, server: Server::start(Path::new("/tmp"), PATH).await.unwrap() };
-    for seconds in ["3601.25", "3602.25", "3603.25"] {
-        host.until_gone(&format!("sleep {seconds}")).await;
+    host.server.stop().await;
+    for sleep in &sleeps {
+        assert!(!runs(sleep).await, "{sleep}");
     }
     assert_eq!(timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().code(), Some(255));
 }

@@ -133,9 +133,8 @@ impl Project {
 }
 
 fn inventory(hosts: &[HostEntry]) -> String {
-    let mut text = String::from(
-        "recipe    = \"demo\"\napp       = \"site\"\ndeploy_to = \"/var/www/site\"\nkeep_releases = 5\n",
-    );
+    let mut text =
+        String::from("recipe    = \"demo\"\napp       = \"site\"\ndeploy_to = \"/var/www/site\"\nkeep_releases = 5\n");
     for host in hosts {
         text.push_str(&format!(
             "\n[hosts.{}]\naddress = \"127.0.0.1\"\nport = {}\nuser = \"deployer\"\nroles = [\"web\"]\n\

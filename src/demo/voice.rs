@@ -23,7 +23,7 @@ pub(super) struct Voice {
 impl Voice {
     /// A voice as `global` wants it.
     pub(super) fn new(machine: &Machine, global: &Global) -> Self {
-        let color = color(global, machine) && machine.stdout_is_terminal;
+        let color = color(global, machine) && machine.stdout_is_terminal && machine.variable("TERM") != Some("dumb");
         let paint = Paint::new(&Style { color, ..Style::default() });
         Self { paint, quiet: global.quiet, aside: global.output == Output::Json }
     }

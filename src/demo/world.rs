@@ -25,6 +25,11 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// agent, keys and CI of real deploys.
 const VARIABLES: &[&str] = &["LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "NO_COLOR", "PATH", "TERM", "USER"];
 
+/// Where `machine` and the hosts look for programs.
+pub(super) fn path(machine: &Machine) -> &str {
+    machine.variable("PATH").unwrap_or(PATH)
+}
+
 /// One host.
 struct Host {
     name: &'static str,
@@ -43,7 +48,7 @@ pub(super) struct World {
 impl World {
     /// Makes a world below the folder for temporary files that `machine` names.
     pub(super) async fn create(machine: &Machine) -> io::Result<Self> {
-        let path = machine.variable("PATH").unwrap_or(PATH);
+        let path = path(machine);
         let temporary = machine.variable("TMPDIR").unwrap_or("/tmp");
         let folder = tempfile::Builder::new().prefix("ship-demo-").tempdir_in(temporary)?;
         // The folder as the hosts see it: on some systems /tmp is a link.
