@@ -101,7 +101,7 @@ fn not_set_up(error: io::Error) -> Error {
 fn check(machine: &Machine) -> Result<(), Error> {
     let path = world::path(machine);
     let there = |program: &&str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
-    if ["curl", "bash"].iter().any(|program| there(program)) {
+    if ["curl", "bash"].iter().any(there) {
         return Ok(());
     }
     Err(Error::new(
