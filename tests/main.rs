@@ -10,4 +10,5 @@
     reason = "a test that cannot go on panics; helpers of tests do not count as tests for clippy"
 )]
 
+mod demo;
 mod session;
