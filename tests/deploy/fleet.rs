@@ -231,6 +231,19 @@ impl Fleet {
         }
     }
 
+    /// Every host serves the files of the commit `version` and no other.
+    #[track_caller]
+    pub fn serves_exactly(&self, version: &str) {
+        self.serves(version);
+        for host in &self.hosts {
+            let mut live = host.live_tree();
+            live.retain(|_, entry| !matches!(entry, Entry::Folder(_)));
+            let commits = self.commits.lock().unwrap();
+            let lost: Vec<_> = live.keys().filter(|path| !commits[version].contains_key(*path)).collect();
+            assert!(lost.is_empty(), "{}: {lost:?}", host.name);
+        }
+    }
+
     /// One host serves every file of the commit `version`.
     #[track_caller]
     pub fn host_serves(&self, name: &str, version: &str) {

@@ -69,6 +69,11 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
+    /// Everything below `deploy_to`, whatever it is; empty where there is none.
+    pub fn everything(&self) -> BTreeMap<Vec<u8>, Entry> {
+        if self.root.exists() { tree(&self.root) } else { BTreeMap::new() }
+    }
+
     /// Everything in the live release.
     pub fn live_tree(&self) -> BTreeMap<Vec<u8>, Entry> {
         tree(&fs::canonicalize(self.root.join("current")).unwrap())

@@ -5,7 +5,18 @@
 //! changes a server asks for its own. What must happen at one moment waits at a [`gate::Gate`], never for a while.
 
 mod basics;
+mod crashes;
+mod eleven_bugs;
+mod failures;
+mod files;
 mod fleet;
 mod gate;
 mod host;
+mod interrupts;
+mod racing;
 mod ran;
+mod recipe;
+mod refusals;
+mod secrets;
+mod shared;
+mod sources;

@@ -134,6 +134,11 @@ impl Ran {
         self
     }
 
+    /// Whether it ended with exit code 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
     fn said(&self, text: &str) -> bool {
         self.stdout.contains(text) || self.stderr.contains(text)
     }
@@ -151,6 +156,17 @@ impl Ran {
         let events = self.events();
         let mut sent = events.iter().filter(|event| event["event"] == "task_progress" && event["host"] == host);
         sent.next_back().and_then(|event| event["sent"].as_u64()).unwrap_or_else(|| panic!("nothing was sent: {self}"))
+    }
+
+    /// The channels and round trips that `host` took, in a run with `--timing --output json`.
+    #[track_caller]
+    pub fn cost(&self, host: &str) -> (u64, u64) {
+        let events = self.events();
+        let mut notices = events.iter().filter(|event| event["event"] == "notice" && event["host"] == host);
+        let text = notices.find_map(|event| event["text"].as_str().filter(|text| text.contains(" channels, ")));
+        let text = text.unwrap_or_else(|| panic!("no costs of {host}: {self}"));
+        let mut numbers = text.split(' ').filter_map(|word| word.parse().ok());
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 }
 
