@@ -16,7 +16,7 @@ use crate::deploy::ran::{Ran, Running};
 use crate::session::sshd::{Options, Sshd, user};
 
 /// The files of the project that are the user's and not the application's.
-const OWN: &[&str] = &["inventory.toml", "recipes", "templates", ".ship", ".git"];
+const OWN: &[&str] = &["inventory.toml", "recipes", ".ship", ".git"];
 
 /// What is deployed where no test says anything else: the commit, switched to.
 const RECIPE: &str = "[[prepare]]\nupload = \".\"\n[[publish]]\nswap = {}\n";
@@ -63,7 +63,7 @@ impl Fleet {
             commits: Mutex::default(),
             gates: AtomicUsize::new(0),
         };
-        for folder in ["home", "project/recipes", "project/templates"] {
+        for folder in ["home", "project/recipes"] {
             fs::create_dir_all(fleet.at(folder)).unwrap();
         }
         fleet.write_ssh_config("");

@@ -11,7 +11,7 @@ const SECRET: &str = "tr0ub4dor&3 'quoted' \"$HOME\" `id`";
 const INVENTORY: &str = "[secrets]\ntoken = { env = \"SITE_TOKEN\" }\n";
 
 const SETTINGS: &str =
-    "[[prepare]]\nsettings = { template = \"templates/settings.j2\", to = \"conf/settings.txt\", mode = \"0600\" }\n";
+    "[[prepare]]\nsettings = { template = \"settings.j2\", to = \"conf/settings.txt\", mode = \"0600\" }\n";
 
 /// A step that tells everything it can see, on its output and in a file of the host.
 fn tattler(phase: &str) -> String {
@@ -25,7 +25,7 @@ fn tattler(phase: &str) -> String {
 fn fleet() -> Fleet {
     let recipe = ["[vars]\nfail = \"0\"\n", UPLOAD, SETTINGS, &tattler("prepare"), SWAP, &tattler("publish")].concat();
     let fleet = Fleet::of(&["web1", "web2"]).inventory(INVENTORY).recipe(&recipe).env("SITE_TOKEN", SECRET);
-    fleet.write("templates/settings.j2", "token = {{ secrets.token }}\n");
+    fleet.write("recipes/site/settings.j2", "token = {{ secrets.token }}\n");
     fleet.commit("v1", &[]);
     fleet
 }
