@@ -237,7 +237,10 @@ async fn prepare(
         .map_err(wrong)?;
     let (facts, refused) = if lock {
         let patience = change.lock_wait.unwrap_or_default();
-        fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink).await
+        tokio::select! {
+            found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
+            () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
+        }
     } else {
         fleet::look(members, &questions).await
     };
