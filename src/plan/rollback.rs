@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::deploy::{batches, is_good, obstacles_of, state_task};
+use super::deploy::{batches, called_live, is_good, obstacles_of, state_task};
 use super::render::{PlannedStep, tasks};
 use super::{HostPlan, Obstacle, Plan};
 use crate::event::{Action as RunAction, Phase};
@@ -136,6 +136,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
     let mut publish = tasks(&host.steps, Phase::Publish, layout, facts, &common.release, &seen, false)?;
     let mut states = vec![(&common.release, ReleaseState::Live)];
     let left = before.as_ref().filter(|before| **before != common.release);
+    let others = called_live(facts, &common.release).filter(|id| Some(*id) != left);
+    states.extend(others.map(|id| (id, ReleaseState::Superseded)));
     states.extend(left.map(|before| (before, ReleaseState::RolledBack)));
     publish.push(state_task("Mark the release live", layout, &states));
 
