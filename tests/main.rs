@@ -11,4 +11,5 @@
 )]
 
 mod demo;
+mod deploy;
 mod session;
