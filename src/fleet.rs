@@ -14,7 +14,8 @@ use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
 use crate::lock::{self, Holder, Refusal};
 use crate::output::visible;
-use crate::session::{Connector, Lost, Reply, Session, Status, Target};
+use crate::session::{Connector, Lost, Reply, Session, Status};
+use crate::target::Target;
 
 /// A host that answered.
 #[derive(Clone)]

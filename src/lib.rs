@@ -19,6 +19,7 @@
 //! | [`output`] | bytes from a host become lines that are safe to show |
 //! | [`document`] | TOML whose values know their place; problems with file:line:column |
 //! | [`command`] | commands as values; the only place that quotes for the shell |
+//! | [`target`] | where and as whom to connect |
 //! | [`layout`] | paths on a host, names of releases |
 //! | [`event`] | what happened |
 //! | [`artifact`] | the tree that is uploaded: source, manifest, difference, pack |
@@ -66,3 +67,4 @@ pub mod report;
 pub mod secret;
 pub mod session;
 pub mod step;
+pub mod target;

@@ -25,7 +25,8 @@ fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<S
     let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return Ok((Vec::new(), Vec::new())) };
     let (mut commands, mut lacking) = (Vec::new(), Vec::new());
     for phase in [Phase::Prepare, Phase::Publish, Phase::Finish] {
-        match tasks(&steps, phase, &member.layout, facts, &release, &Expected::default()) {
+        // As for the way back, which needs the most.
+        match tasks(&steps, phase, &member.layout, facts, &release, &Expected::default(), true) {
             Ok(made) => {
                 for argv in made.iter().filter_map(|task| task.command()?.sudo_argv()) {
                     if !commands.iter().any(|known: &Vec<String>| known == argv) {
@@ -166,12 +167,7 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
             return Err(Error::new(Kind::Refused, format!("{host}: {lack}")));
         }
         let app = &look.project.inventory.app;
-        let mut all = commands.clone();
-        for argv in commands.iter().filter(|argv| argv.get(1).is_some_and(|verb| verb == "restart")) {
-            let words = argv.iter().enumerate();
-            all.push(words.map(|(i, word)| if i == 1 { "reset-failed".to_owned() } else { word.clone() }).collect());
-        }
-        let text = fragment(app, &facts.user, &all);
+        let text = fragment(app, &facts.user, &commands);
         match fragments.iter_mut().find(|(known, _)| *known == text) {
             Some((_, hosts)) => hosts.push(host.clone()),
             None => fragments.push((text, vec![host.clone()])),

@@ -86,7 +86,7 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::Unlock(args) => wait(locks::free(global, machine, args)),
         Command::Init(args) => init::run(machine, args),
         Command::Recipes(args) => texts::recipes(global, machine, args),
-        Command::Schema(args) => texts::schema(args),
+        Command::Schema(args) => texts::print_schema(args),
         Command::Completions(args) => texts::completions(args),
         Command::Man => texts::man(),
         Command::Demo(args) => wait(crate::demo::run(machine, global, args.keep)),

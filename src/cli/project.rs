@@ -15,7 +15,7 @@ use crate::config::recipe_files;
 use crate::config::scope::{Ingredients, KnownSecrets, RunFacts, Scope};
 use crate::config::secrets;
 use crate::config::selection::{Choice, Host, Selection, select};
-use crate::document::{Problem, Problems, Source};
+use crate::document::{Place, Problem, Problems, Source};
 use crate::error::Error;
 use crate::event::Phase;
 use crate::layout::{Layout, ReleaseId};
@@ -163,6 +163,7 @@ impl Project {
                     if let Err(more) = result {
                         found.extend(more);
                     }
+                    found.extend(scope.problems());
                     used.extend(scope.used_secrets());
                 }
                 Err(more) => found.extend(more),
@@ -257,7 +258,7 @@ impl Project {
         let mut found = Problems::new();
         for planned in planned {
             let Step::Settings(settings) = &planned.step else { continue };
-            let template = self.template(&settings.template).map_err(|problem| vec![problem]);
+            let template = self.template(&settings.template, &planned.place).map_err(|problem| vec![problem]);
             match template.and_then(|source| scope.file(&source)) {
                 Ok(rendered) => {
                     files.push(MemoryFile::new(settings.to.as_bytes(), settings.mode, rendered.text.into_bytes()));
@@ -268,8 +269,8 @@ impl Project {
         if found.is_empty() { Ok(files) } else { Err(found) }
     }
 
-    fn template(&self, file: &str) -> Result<Arc<Source>, Problem> {
-        recipe_files::template(&self.inventory.folder, &self.recipe.name, file, &self.recipe.place)
+    fn template(&self, file: &str, place: &Place) -> Result<Arc<Source>, Problem> {
+        recipe_files::template(&self.inventory.folder, &self.recipe.name, file, place)
     }
 
     /// The shared files and folders of the recipe, rendered for `host`.

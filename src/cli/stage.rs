@@ -17,7 +17,8 @@ use crate::layout::Layout;
 use crate::plan::Obstacle;
 use crate::report;
 use crate::secret::{Masker, Secret};
-use crate::session::{Connector, NoPrompt, Prompt, Target};
+use crate::session::{Connector, NoPrompt, Prompt};
+use crate::target::Target;
 
 /// The stage of one run.
 pub struct Stage {

@@ -5,7 +5,7 @@ use clap::CommandFactory;
 use super::args::{Cli, CompletionsArgs, Global, RecipesAction, RecipesArgs, SchemaArgs, SchemaFile};
 use super::machine::Machine;
 use super::project::inventory_path;
-use crate::config::recipe_files;
+use crate::config::{recipe_files, schema};
 use crate::document::suggestion;
 use crate::error::{Error, Kind};
 use crate::report;
@@ -66,12 +66,13 @@ pub fn recipes(global: &Global, machine: &Machine, args: &RecipesArgs) -> Result
 }
 
 /// `ship schema`.
-pub fn schema(args: &SchemaArgs) -> Result<(), Error> {
+pub fn print_schema(args: &SchemaArgs) -> Result<(), Error> {
     let schema = match args.file {
-        SchemaFile::Inventory => "{}",
-        SchemaFile::Recipe => "{}",
+        SchemaFile::Inventory => schema::inventory(),
+        SchemaFile::Recipe => schema::recipe(),
     };
-    print(&format!("{schema}\n"))
+    let text = serde_json::to_string_pretty(&schema).map_err(|error| Error::new(Kind::Failed, error.to_string()))?;
+    print(&format!("{text}\n"))
 }
 
 /// `ship completions`.

@@ -1,7 +1,10 @@
 //! The files of the folder `recipes/`, compiled into the binary.
 
 /// Path below `recipes/`, and text. A test compares the list with the folder.
-pub const FILES: &[(&str, &str)] = &[];
+pub const FILES: &[(&str, &str)] = &[
+    ("django.toml", include_str!("../../recipes/django.toml")),
+    ("static.toml", include_str!("../../recipes/static.toml")),
+];
 
 #[cfg(test)]
 mod tests {

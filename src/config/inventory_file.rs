@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::artifact::pattern::check_pattern;
 use crate::config::batch::Batch;
 use crate::config::inventory::{EnvironmentSpec, GroupSpec, HostSpec, Inventory, Jump, KEEP_RELEASES};
 use crate::config::keys;
 use crate::config::located::{Located, Vars};
 use crate::config::names::{check_name, check_variable, deploy_to};
 use crate::config::secrets;
-use crate::document::{Entry, Node, Problem, Problems, Reader, Value};
+use crate::document::{Entry, Node, Problems, Reader, Value};
 
 /// Reads the whole file; `None` where a key is missing without which nothing else can be checked.
 pub fn read(path: &Path, document: &Node, problems: &mut Problems) -> Option<Inventory> {
@@ -296,9 +297,8 @@ pub fn vars(reader: &mut Reader<'_, '_>) -> Vars {
 pub fn patterns(reader: &mut Reader<'_, '_>, key: &'static str) -> Vec<String> {
     let patterns = reader.located_strings(key).unwrap_or_default();
     for pattern in &patterns {
-        if let Err(error) = globset::Glob::new(pattern.value.trim_start_matches('!')) {
-            let problem = Problem::at(&pattern.place, "this is no pattern").label(error.kind().to_string());
-            reader.problems().push(problem);
+        if let Err(why) = check_pattern(&pattern.value) {
+            reader.problem(&pattern.place, "this is no pattern", Some(&why), None);
         }
     }
     patterns.into_iter().map(|pattern| pattern.value).collect()

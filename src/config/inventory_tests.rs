@@ -436,7 +436,7 @@ fn numbers_out_of_range() {
      --> inventory.toml:5:12
       |
     5 | exclude = ["a{"]
-      |            ^^^^ unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+      |            ^^^^ the pattern "a{": unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
 
     error: `batch` of the environment `prod` is "half"
      --> inventory.toml:9:9

@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod candidates;
+pub mod cycles;
 pub mod diagnostic;
 pub mod dynamic;
 pub mod embedded;
@@ -23,7 +24,9 @@ pub mod placeholders;
 pub mod recipe;
 pub mod recipe_file;
 pub mod recipe_files;
+pub mod reference;
 pub mod renderer;
+pub mod schema;
 pub mod scope;
 pub mod secret_values;
 pub mod secrets;
@@ -32,11 +35,16 @@ pub mod shell_text;
 pub mod step_file;
 pub mod template;
 pub mod template_problem;
+pub mod variables;
 
+#[cfg(test)]
+mod example_tests;
 #[cfg(test)]
 mod inventory_tests;
 #[cfg(test)]
 mod recipe_tests;
+#[cfg(test)]
+mod robustness_tests;
 #[cfg(test)]
 mod scope_tests;
 #[cfg(test)]

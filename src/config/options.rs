@@ -63,7 +63,9 @@ pub const RESERVED_FLAGS: &[&str] = &[
     "help",
     "host",
     "inventory",
-    "max-failures",
+    "lock-wait",
+    "max-
+    failures",
     "no-color",
     "only",
     "out",
@@ -75,6 +77,7 @@ pub const RESERVED_FLAGS: &[&str] = &[
     "role",
     "set",
     "skip",
+    "ssh-config",
     "timeout",
     "timing",
     "to",

@@ -34,35 +34,34 @@ pub fn find(folder: &Path, name: &Located<String>) -> Result<Recipe, Problems> {
     }
 }
 
-/// The template `file` of `recipe`, named at `place`: `recipes/RECIPE/FILE` in `folder` (the project), or
-/// the one in the binary.
+/// The template `file` of `recipe`, named at `place`: `recipes/RECIPE/FILE` or `FILE` in `folder` (the
+/// project), or the one in the binary.
 pub fn template(folder: &Path, recipe: &str, file: &str, place: &Place) -> Result<Arc<Source>, Problem> {
     if let Err(expected) = inside(file) {
         return Err(Problem::at(place, format!("{file:?} is no template of the recipe")).label(expected));
     }
     let below = format!("recipes/{recipe}/{file}");
-    match read(&folder.join(&below)) {
-        Ok(Some(text)) => Ok(Arc::new(Source { path: PathBuf::from(below), text })),
-        Ok(None) => match FILES.iter().find(|(path, _)| *path == format!("{recipe}/{file}")) {
-            Some((_, text)) => {
-                Ok(Arc::new(Source { path: PathBuf::from(format!("ship:{below}")), text: (*text).to_owned() }))
-            }
-            None => {
-                let mut existing = below_folder(folder, recipe);
-                existing.extend(
-                    files(recipe)
-                        .into_iter()
-                        .filter_map(|(path, _)| path.strip_prefix(recipe)?.strip_prefix('/').map(str::to_owned)),
-                );
-                existing.sort();
-                existing.dedup();
-                Err(Problem::at(place, format!("the recipe `{recipe}` has no template {file:?}"))
-                    .label(format!("expected {below} beside the inventory"))
-                    .help(suggestion(file, existing.iter().map(String::as_str))))
-            }
-        },
-        Err(why) => Err(Problem::at(place, format!("{below} cannot be read: {why}"))),
+    for path in [below.as_str(), file] {
+        match read(&folder.join(path)) {
+            Ok(Some(text)) => return Ok(Arc::new(Source { path: PathBuf::from(path), text })),
+            Ok(None) => {}
+            Err(why) => return Err(Problem::at(place, format!("{path} cannot be read: {why}"))),
+        }
     }
+    if let Some((_, text)) = FILES.iter().find(|(path, _)| *path == format!("{recipe}/{file}")) {
+        return Ok(Arc::new(Source { path: PathBuf::from(format!("ship:{below}")), text: (*text).to_owned() }));
+    }
+    let mut existing = names_in(&folder.join("recipes").join(recipe));
+    existing.extend(
+        files(recipe)
+            .into_iter()
+            .filter_map(|(path, _)| path.strip_prefix(recipe)?.strip_prefix('/').map(str::to_owned)),
+    );
+    existing.sort();
+    existing.dedup();
+    Err(Problem::at(place, format!("the recipe `{recipe}` has no template {file:?}"))
+        .label(format!("expected {below} or {file} beside the inventory"))
+        .help(suggestion(file, existing.iter().map(String::as_str))))
 }
 
 /// A recipe in the binary.
@@ -97,10 +96,6 @@ fn existing(folder: &Path) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn below_folder(folder: &Path, recipe: &str) -> Vec<String> {
-    names_in(&folder.join("recipes").join(recipe))
 }
 
 /// For suggestions only, so a folder that cannot be read is as good as an empty one.
@@ -162,7 +157,7 @@ mod tests {
          --> inventory.toml:1:10
           |
         1 | recipe = "site"
-          |          ^^^^^^ expected recipes/site/evn.j2 beside the inventory
+          |          ^^^^^^ expected recipes/site/evn.j2 or evn.j2 beside the inventory
           |
           = help: did you mean `env.j2`?
 

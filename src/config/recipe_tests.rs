@@ -100,7 +100,7 @@ fn a_step_has_exactly_one_action() {
      --> recipes/django.toml:1:1
       |
     1 | [[prepare]]
-      | ^^^^^^^^^^^ expected one of `local`, `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `swap`, `wait`
+      | ^^^^^^^^^^^ expected one of `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `wait`
 
     error: a step has two actions: `run` and `upload`
      --> recipes/django.toml:5:1

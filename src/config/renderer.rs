@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minijinja::value::Value;
 
+use crate::config::cycles;
 use crate::config::placeholders::{Name, expression_names, tags};
 use crate::config::scope::{Mode, Rendered};
 use crate::config::secret_values::{SecretValues, Tracker};
@@ -47,25 +48,24 @@ struct Resolved {
 }
 
 impl Renderer {
-    /// A renderer whose variables do not refer to themselves. `strict` also checks those that nothing uses;
-    /// without it, a variable may need names that are not there, as long as nobody needs it.
+    /// A renderer whose variables do not refer to themselves: everything after this relies on that.
     pub fn new(
         variables: BTreeMap<String, Variable>,
         secrets: SecretValues,
         absent: fn(&str) -> Option<&'static str>,
-        strict: bool,
     ) -> Result<Self, Problems> {
+        let problems = cycles::find(&variables);
         let renderer = Self { variables, secrets, resolved: Mutex::default(), used: Mutex::default(), absent };
-        // Everything after this relies on variables that end.
-        let mut problems = renderer.cycles();
-        if problems.is_empty() && strict {
-            for variable in renderer.variables.values() {
-                if let Variable::Node(node) = variable {
-                    problems.extend(renderer.check(node, Mode::Plain));
-                }
-            }
-        }
         if problems.is_empty() { Ok(renderer) } else { Err(problems) }
+    }
+
+    /// What is wrong with the templates in variables, also in those that nothing uses.
+    pub fn check_variables(&self) -> Problems {
+        let nodes = self.variables.values().filter_map(|variable| match variable {
+            Variable::Node(node) => Some(node),
+            _ => None,
+        });
+        nodes.flat_map(|node| self.check(node, Mode::Plain)).collect()
     }
 
     /// The names of all secrets that anything rendered so far has used.
@@ -127,7 +127,7 @@ impl Renderer {
             if seen.insert(name.clone())
                 && let Some(Variable::Node(node)) = self.variables.get(&name)
             {
-                next.extend(references(node));
+                next.extend(cycles::references(node));
             }
         }
         false
@@ -328,58 +328,6 @@ impl Renderer {
         })
     }
 
-    /// Variables that refer to themselves, each cycle once.
-    fn cycles(&self) -> Problems {
-        let mut problems = Problems::new();
-        let mut done: BTreeSet<&str> = BTreeSet::new();
-        for name in self.variables.keys() {
-            self.follow(name, &mut Vec::new(), &mut done, &mut problems);
-        }
-        problems
-    }
-
-    fn follow<'a>(
-        &'a self,
-        name: &'a str,
-        path: &mut Vec<&'a str>,
-        done: &mut BTreeSet<&'a str>,
-        problems: &mut Problems,
-    ) {
-        if let Some(start) = path.iter().position(|earlier| *earlier == name) {
-            let cycle: Vec<&str> = path.iter().skip(start).copied().collect();
-            problems.extend(self.cycle(&cycle));
-            return;
-        }
-        let Some((name, Variable::Node(node))) = self.variables.get_key_value(name) else { return };
-        if done.contains(name.as_str()) {
-            return;
-        }
-        path.push(name);
-        for reference in references(node) {
-            if let Some((reference, _)) = self.variables.get_key_value(&reference) {
-                self.follow(reference, path, done, problems);
-            }
-        }
-        path.pop();
-        done.insert(name);
-    }
-
-    fn cycle(&self, names: &[&str]) -> Option<Problem> {
-        let first = names.first()?;
-        let mut places = names.iter().filter_map(|name| match self.variables.get(*name) {
-            Some(Variable::Node(node)) => Some((name, &node.place)),
-            _ => None,
-        });
-        let (_, place) = places.next()?;
-        let others: Vec<String> = places.map(|(name, place)| format!("`{name}` stands at {place}")).collect();
-        let path = [names, &[first]].concat().join(" → ");
-        Some(
-            Problem::at(place, format!("the variable `{first}` refers to itself: {path}"))
-                .label("expected a value that does not depend on itself")
-                .help((!others.is_empty()).then(|| others.join(", "))),
-        )
-    }
-
     fn problem(&self, error: &minijinja::Error, text: &str, node: &Node) -> Problem {
         template_problem::problem(error, text, node, &self.secrets.masker())
     }
@@ -394,19 +342,6 @@ fn name(mode: Mode) -> &'static str {
     match mode {
         Mode::Plain => PLAIN,
         Mode::Shell => SHELL,
-    }
-}
-
-/// The variables that the templates in `node` refer to.
-fn references(node: &Node) -> BTreeSet<String> {
-    match &node.value {
-        document::Value::String(text) if is_template(text) => {
-            let template = engine().template_from_named_str(PLAIN, text);
-            template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
-        }
-        document::Value::Array(items) => items.iter().flat_map(references).collect(),
-        document::Value::Table(entries) => entries.iter().flat_map(|entry| references(&entry.node)).collect(),
-        _ => BTreeSet::new(),
     }
 }
 

@@ -4,18 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::value::Value;
-
 use crate::command::EnvValue;
 use crate::config::located::Vars;
-use crate::config::names::{RUN_VARIABLES, variable};
 use crate::config::options::OptionValue;
+use crate::config::placeholders::tags;
 use crate::config::recipe::StepSpec;
-use crate::config::renderer::{Renderer, SECRETS, Variable};
+use crate::config::renderer::{Renderer, SECRETS};
 use crate::config::secret_values::SecretValues;
 use crate::config::selection::Host;
-use crate::document::{self, Entry, Node, Place, Problem, Problems, Source, nearest};
-use crate::layout::Layout;
+use crate::config::variables::{self, Variables, absent_here};
+use crate::document::{self, Entry, Node, Place, Problem, Problems, Source};
 use crate::secret::{MASK, Secret};
 use crate::step::Kind;
 
@@ -82,13 +80,15 @@ pub enum Mode {
 /// What templates of one host, or of this machine, can refer to.
 pub struct Scope {
     renderer: Renderer,
-    /// What is known only by a stand-in.
-    unknown: BTreeSet<&'static str>,
+    /// The names of what is known only by a stand-in.
+    stand_ins: BTreeSet<&'static str>,
+    /// Whether it belongs to a host, and not to this machine.
+    is_host: bool,
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("unknown", &self.unknown).finish_non_exhaustive()
+        f.debug_struct("Scope").field("stand_ins", &self.stand_ins).finish_non_exhaustive()
     }
 }
 
@@ -123,52 +123,27 @@ pub struct RenderedStep {
     pub wanted: bool,
 }
 
-/// Stand-ins for what is not known before a release is chosen.
-const STAND_INS: &[(&str, &str)] = &[
-    ("release", "20000101T000000Z-0000000"),
-    ("revision", "0000000000000000000000000000000000000000"),
-    ("branch", "branch"),
-];
-
 impl Scope {
-    /// Names and checks everything that templates can refer to.
+    /// Names everything that templates can refer to. What is wrong with variables that nothing uses is
+    /// left to [`Scope::problems`].
     pub fn new(ingredients: Ingredients<'_>) -> Result<Self, Problems> {
-        let mut variables = BTreeMap::new();
-        let own = ingredients.host.map_or(ingredients.vars, |host| &host.vars);
-        for (name, node) in ingredients.recipe.iter().chain(own) {
-            variables.insert(name.clone(), Variable::Node(node.clone()));
-        }
-        let mut problems = Problems::new();
-        for (name, text) in ingredients.set {
-            match check_set(name, &variables, ingredients.option_names) {
-                Ok(()) => {
-                    variables.insert(name.clone(), Variable::Value(from_text(text)));
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        let options: BTreeMap<String, Value> = ingredients
-            .option_names
-            .iter()
-            .map(|name| (name.clone(), ingredients.options.get(name).map_or(Value::from(()), option)))
-            .collect();
-        for (name, value) in &options {
-            variables.insert(name.clone(), Variable::Value(value.clone()));
-        }
-        variables.insert("options".to_owned(), Variable::Value(Value::from(options)));
-        let unknown = run_variables(&ingredients, &mut variables);
-        let absent = if ingredients.host.is_some() { |_: &str| None } else { absent_here };
-        // What a variable of a host needs does not exist on this machine, where nobody may use it.
-        let strict = ingredients.host.is_some();
-        let renderer = Renderer::new(variables, SecretValues::new(ingredients.secrets), absent, strict);
-        match renderer {
-            Ok(renderer) if problems.is_empty() => Ok(Self { renderer, unknown }),
+        let Variables { known, stand_ins, mut problems } = variables::of(&ingredients);
+        let is_host = ingredients.host.is_some();
+        let absent: fn(&str) -> _ = if is_host { |_| None } else { absent_here };
+        match Renderer::new(known, SecretValues::new(ingredients.secrets), absent) {
+            Ok(renderer) if problems.is_empty() => Ok(Self { renderer, stand_ins, is_host }),
             Ok(_) => Err(problems),
             Err(found) => {
                 problems.extend(found);
                 Err(problems)
             }
         }
+    }
+
+    /// What is wrong with the variables themselves, whether anything uses them or not. On this machine
+    /// nothing, for there a variable may need what only hosts have, as long as nobody needs it.
+    pub fn problems(&self) -> Problems {
+        if self.is_host { self.renderer.check_variables() } else { Problems::new() }
     }
 
     /// The plain text of a template; secrets are refused.
@@ -265,12 +240,15 @@ impl Scope {
         match rendered.secrets.first() {
             None => Ok(rendered.text),
             Some(secret) => Err(vec![
-                Problem::at(&node.place, format!("the secret `{secret}` would show here, in process lists and logs"))
-                    .label("a secret may stand only in a settings file and in `env`")
-                    .help(format!(
-                        "write `env = {{ {} = \"{{{{ {SECRETS}.{secret} }}}}\" }}`, and \"${0}\" in the command",
-                        secret.to_uppercase()
-                    )),
+                Problem::at(
+                    &place_of(&format!("{SECRETS}.{secret}"), &text, node),
+                    format!("the secret `{secret}` would show here, in process lists and logs"),
+                )
+                .label("a secret may stand only in a settings file and in `env`")
+                .help(format!(
+                    "write `env = {{ {} = \"{{{{ {SECRETS}.{secret} }}}}\" }}`, and \"${0}\" in the command",
+                    secret.to_uppercase()
+                )),
             ]),
         }
     }
@@ -297,7 +275,7 @@ impl Scope {
 
     fn is_unknown(&self, node: &Node) -> bool {
         match &node.value {
-            document::Value::String(text) => self.renderer.depends_on(text, &|name| self.unknown.contains(name)),
+            document::Value::String(text) => self.renderer.depends_on(text, &|name| self.stand_ins.contains(name)),
             _ => false,
         }
     }
@@ -350,58 +328,10 @@ fn body_mode(kind: Kind, body: &Node, key: Option<&str>) -> Mode {
     if shell { Mode::Shell } else { Mode::Plain }
 }
 
-/// What ship itself says about the run and the host. Returns what is known only by a stand-in.
-fn run_variables(ingredients: &Ingredients<'_>, variables: &mut BTreeMap<String, Variable>) -> BTreeSet<&'static str> {
-    let run = ingredients.run;
-    let mut unknown = BTreeSet::new();
-    let mut text = |name: &str, value: Option<&str>| {
-        variables.insert(name.to_owned(), Variable::Value(value.map_or(Value::from(()), Value::from)));
-    };
-    let mut of_run = BTreeMap::from([("release", &run.release), ("revision", &run.revision), ("branch", &run.branch)])
-        .into_iter()
-        .map(|(name, value)| (name, value.as_deref()))
-        .collect::<BTreeMap<&str, Option<&str>>>();
-    for (name, stand_in) in STAND_INS {
-        if let Some(value @ None) = of_run.get_mut(name)
-            && run.checking
-        {
-            *value = Some(stand_in);
-            unknown.insert(*name);
-        }
-    }
-    for (name, value) in &of_run {
-        text(name, *value);
-    }
-    text("app", Some(&run.app));
-    text("environment", run.environment.as_deref());
-    let Some(host) = ingredients.host else {
-        text("deploy_to", Some(&run.deploy_to));
-        let peers = ingredients.hosts.first().map(|host| Arc::clone(&host.peers)).unwrap_or_default();
-        variables.insert("hosts".to_owned(), Variable::Peers(peers));
-        return unknown;
-    };
-    let layout = Layout::new(&host.deploy_to);
-    let release_path =
-        of_run.get("release").copied().flatten().map(|release| format!("{}/{release}", layout.releases()));
-    if unknown.contains("release") {
-        unknown.insert("release_path");
-    }
-    text("deploy_to", Some(&host.deploy_to));
-    text("release_path", release_path.as_deref());
-    text("current_path", Some(&layout.current()));
-    text("shared_path", Some(&layout.shared()));
-    text("host", Some(&host.name));
-    text("address", Some(&host.target.address));
-    text("deploy_user", host.target.user.as_deref());
-    variables.insert("roles".to_owned(), Variable::Value(Value::from(host.roles.clone())));
-    variables.insert("groups".to_owned(), Variable::Value(Value::from(host.groups.clone())));
-    variables.insert("hosts".to_owned(), Variable::Peers(Arc::clone(&host.peers)));
-    unknown
-}
-
-/// Why a name of a host's templates does not exist on this machine.
-fn absent_here(name: &str) -> Option<&'static str> {
-    RUN_VARIABLES.contains(&name).then_some("a step of `build` is done once, on this machine, and belongs to no host")
+/// Where `path` stands in the template `text`; the whole of it where it comes by a variable.
+fn place_of(path: &str, text: &str, node: &Node) -> Place {
+    let found = tags(text).into_iter().flat_map(|tag| tag.names).find(|name| name.path == path);
+    found.map_or_else(|| node.place.clone(), |name| node.inside(&name.range))
 }
 
 /// A string, or a number or boolean as it would be written.
@@ -413,43 +343,6 @@ fn scalar(node: &Node) -> Option<String> {
         document::Value::Boolean(boolean) => Some(boolean.to_string()),
         _ => None,
     }
-}
-
-fn option(value: &OptionValue) -> Value {
-    match value {
-        OptionValue::Bool(value) => Value::from(*value),
-        OptionValue::String(value) => Value::from(value.as_str()),
-        OptionValue::Integer(value) => Value::from(*value),
-    }
-}
-
-/// The value of `--set`. Text that is written exactly as TOML writes a boolean or a number is one, so that
-/// `--set debug=false` is not true.
-fn from_text(text: &str) -> Value {
-    match text {
-        "true" => Value::from(true),
-        "false" => Value::from(false),
-        _ => match text.parse::<i64>() {
-            Ok(number) if number.to_string() == text => Value::from(number),
-            _ => Value::from(text),
-        },
-    }
-}
-
-fn check_set(name: &str, variables: &BTreeMap<String, Variable>, options: &[String]) -> Result<(), Problem> {
-    let wrong = |label: String| Problem::without_place(format!("`--set {name}=…` sets no variable")).label(label);
-    variable(name).map_err(wrong)?;
-    if options.iter().any(|option| option == name) {
-        return Err(wrong(format!("`{name}` is an option of the recipe: say `--{}`", name.replace('_', "-"))));
-    }
-    if !variables.contains_key(name)
-        && let Some(near) = nearest(name, variables.keys().map(String::as_str))
-    {
-        return Err(
-            Problem::without_place(format!("there is no variable `{name}`")).help(format!("did you mean `{near}`?"))
-        );
-    }
-    Ok(())
 }
 
 fn first(problems: Problems, node: &Node) -> Problem {

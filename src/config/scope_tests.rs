@@ -80,7 +80,7 @@ impl Setting {
             Err(problems) => return diagnostic::render(&problems, false),
         };
         let mut shown = Vec::new();
-        let mut problems = Problems::new();
+        let mut problems = scope.problems();
         for step in self.recipe.steps.iter().filter(|step| self.local == (step.kind == crate::step::Kind::Local)) {
             match scope.step(step) {
                 Ok(step) if !step.wanted => shown.push("-".to_owned()),
@@ -187,8 +187,8 @@ fn settings_are_written_as_they_are_meant() {
         "web1 web2 web1 /var/www/tsosi/releases/20261121T101500Z-1a2b3c4 /var/www/tsosi/current"
     );
     assert_eq!(
-        rendered("{{ {'a': [1, '<x>']}|tojson }} {{ nothing|default('none') }} ${#x}", Mode::Plain),
-        r#"{"a":[1,"<x>"]} none ${#x}"#
+        rendered("{{ {'a': [1, '<x>']}|tojson }} {{ nothing|default('none') }}", Mode::Plain),
+        r#"{"a":[1,"<x>"]} none"#
     );
     assert_eq!(rendered("echo ${#list}", Mode::Shell), "echo ${#list}");
 }
@@ -480,10 +480,10 @@ fn conditions() {
 fn secrets_stay_out_of_commands() {
     insta::assert_snapshot!(run("mysql -p{{ secrets.db_password }}"), @r#"
     error: the secret `db_password` would show here, in process lists and logs
-     --> recipes/django.toml:5:7
+     --> recipes/django.toml:5:19
       |
     5 | run = "mysql -p{{ secrets.db_password }}"
-      |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ a secret may stand only in a settings file and in `env`
+      |                   ^^^^^^^^^^^^^^^^^^^ a secret may stand only in a settings file and in `env`
       |
       = help: write `env = { DB_PASSWORD = "{{ secrets.db_password }}" }`, and "$DB_PASSWORD" in the command
     "#);

@@ -11,7 +11,7 @@ use crate::config::pattern::Pattern;
 use crate::config::secrets::SecretSpec;
 use crate::document::{Problem, Problems, suggestion};
 use crate::secret::Secret;
-use crate::session::Target;
+use crate::target::Target;
 
 /// What the command line says about hosts. Patterns of one kind widen the choice, kinds narrow it:
 /// `--host 'web*' --host db1 --role app` is every `web*` and `db1` that has the role `app`.

@@ -30,7 +30,8 @@ pub fn read(phase: Phase, node: &Node, problems: &mut Problems) -> Option<StepSp
     let Some((entry, kind)) = action else {
         // An unknown key was reported already, and is most likely the action with a typing error.
         if entries.iter().all(|entry| keys::STEP.names().any(|name| name == entry.key)) {
-            let list = actions().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let fitting = Kind::ALL.iter().filter(|kind| kind.phases().contains(&phase));
+            let list = fitting.map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ");
             problems.push(
                 Problem::at(&node.place, format!("{what} has no action")).label(format!("expected one of {list}")),
             );

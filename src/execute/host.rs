@@ -72,6 +72,7 @@ struct Running {
     phase: Phase,
     name: String,
     command: Option<String>,
+    own: bool,
     began: Instant,
     last_lines: VecDeque<String>,
     lines: [Lines; 2],
@@ -134,6 +135,7 @@ impl Host {
                 phase,
                 name: task.name.clone(),
                 command: command.clone(),
+                own: task.own,
             })
             .await;
         Running {
@@ -141,6 +143,7 @@ impl Host {
             phase,
             name: task.name.clone(),
             command,
+            own: task.own,
             began: Instant::now(),
             last_lines: VecDeque::new(),
             lines: [Lines::default(), Lines::default()],
@@ -174,6 +177,7 @@ impl Host {
                 phase: running.phase,
                 name: running.name.clone(),
                 result: result.clone(),
+                own: running.own,
                 millis: u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             })
             .await;

@@ -5,6 +5,7 @@
 //! host publishes the release that it had. Deliberately absent: deciding what happens (`plan`), showing it
 //! (`report`).
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
@@ -119,7 +120,7 @@ impl Execution {
         if self.run.plan.hosts.iter().any(|host| !host.prepare.is_empty()) {
             // One host's failure ends the phase: the others stop at their next task.
             let stop = self.run.cancel.child_token();
-            let failed = self.phase(Phase::Prepare, &all, &stop, true).await;
+            let failed = self.prepare(&all, &stop).await;
             if !failed.is_empty() || self.run.cancel.is_cancelled() {
                 self.discard(&all, &failed).await;
                 let interrupted = self.run.cancel.is_cancelled();
@@ -134,7 +135,7 @@ impl Execution {
             self.announce(Phase::Publish, batch, Some((number + 1, batches.len()))).await;
             let began = Instant::now();
             let cancel = self.run.cancel.clone();
-            let failed = self.phase_on(Phase::Publish, batch, &cancel, false).await;
+            let failed = self.phase_on(Phase::Publish, batch, &cancel, None).await;
             self.finished(Phase::Publish, began).await;
             failures += failed.iter().filter(|(_, stop)| *stop != Stop::Cancelled).count();
             if self.run.cancel.is_cancelled() {
@@ -152,7 +153,7 @@ impl Execution {
         }
         // A failure here is reported and undoes nothing, and an interrupt too comes too late to undo.
         let never = CancellationToken::new();
-        self.phase(Phase::Finish, &reached, &never, false).await;
+        self.phase(Phase::Finish, &reached, &never).await;
         self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed })
     }
 
@@ -177,14 +178,30 @@ impl Execution {
         self.run.sink.emit(Event::PhaseFinished { phase, millis }).await;
     }
 
+    /// Prepares every host, stage by stage; one host's failure stops the rest.
+    async fn prepare(&mut self, hosts: &[usize], stop: &CancellationToken) -> Vec<(usize, Stop)> {
+        self.announce(Phase::Prepare, hosts, None).await;
+        let began = Instant::now();
+        let stages: BTreeSet<u32> =
+            self.run.plan.hosts.iter().flat_map(|host| host.prepare.iter().map(|task| task.stage)).collect();
+        let mut stopped = Vec::new();
+        for stage in stages {
+            let busy: Vec<usize> = hosts
+                .iter()
+                .filter(|index| self.run.plan.hosts.get(**index).is_some_and(|host| !host.stage(stage).is_empty()))
+                .copied()
+                .collect();
+            stopped = self.phase_on(Phase::Prepare, &busy, stop, Some(stage)).await;
+            if !stopped.is_empty() || stop.is_cancelled() {
+                break;
+            }
+        }
+        self.finished(Phase::Prepare, began).await;
+        stopped
+    }
+
     /// A phase of `hosts`; gives back those that stopped.
-    async fn phase(
-        &mut self,
-        phase: Phase,
-        hosts: &[usize],
-        cancel: &CancellationToken,
-        together: bool,
-    ) -> Vec<(usize, Stop)> {
+    async fn phase(&mut self, phase: Phase, hosts: &[usize], cancel: &CancellationToken) -> Vec<(usize, Stop)> {
         let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
         let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
         if busy.is_empty() {
@@ -192,18 +209,19 @@ impl Execution {
         }
         self.announce(phase, &busy, None).await;
         let began = Instant::now();
-        let stopped = self.phase_on(phase, &busy, cancel, together).await;
+        let stopped = self.phase_on(phase, &busy, cancel, None).await;
         self.finished(phase, began).await;
         stopped
     }
 
-    /// Carries out a phase's tasks on `hosts` at once. Where they stand `together`, one failure stops the rest.
+    /// Carries out a phase's tasks, or one `stage` of `prepare`, on `hosts` at once. In `prepare` one failure
+    /// stops the rest at their next task.
     async fn phase_on(
         &mut self,
         phase: Phase,
         hosts: &[usize],
         cancel: &CancellationToken,
-        together: bool,
+        stage: Option<u32>,
     ) -> Vec<(usize, Stop)> {
         let mut set = JoinSet::new();
         for &index in hosts {
@@ -213,8 +231,9 @@ impl Execution {
             self.stand(index, phase, None);
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
-                let result = host.carry_out(phase, own.tasks(phase), own.transfer.as_ref(), &cancel).await;
-                if together && result.is_err() {
+                let tasks = stage.map_or(own.tasks(phase), |stage| own.stage(stage));
+                let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
+                if stage.is_some() && result.is_err() {
                     cancel.cancel();
                 }
                 (index, result)

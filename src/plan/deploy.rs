@@ -157,12 +157,13 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     }
 
     let lacking = |found: Vec<String>| found.into_iter().map(obstacle).collect::<Vec<_>>();
-    let made = |phase| tasks(&host.steps, phase, layout, facts, &common.release, &seen).map_err(lacking);
+    let made = |phase| tasks(&host.steps, phase, layout, facts, &common.release, &seen, false).map_err(lacking);
     let mut prepare = begin(common, layout);
     prepare.extend(receive(layout, facts, common, &transfer));
     prepare.extend(shared_links(common, host));
     prepare.extend(made(Phase::Prepare)?);
-    prepare.push(ready(layout, &common.release));
+    let last = host.steps.iter().map(|planned| planned.stage).max().unwrap_or(0);
+    prepare.push(Task { stage: last, ..ready(layout, &common.release) });
 
     let mut publish = made(Phase::Publish)?;
     if !host.steps.iter().any(|planned| matches!(planned.step, Step::Swap(_))) {
@@ -182,7 +183,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
             let either =
                 Expected { targets: seen.targets.iter().cloned().chain([new_target]).collect(), missing: false };
             let mut back =
-                tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either).map_err(lacking)?;
+                tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either, true).map_err(lacking)?;
             let mut states = vec![(&common.release, ReleaseState::Failed)];
             states.extend(Some(before).filter(|id| is_good(facts, id)).map(|id| (id, ReleaseState::Live)));
             back.push(state_task("Mark the release failed", layout, &states));
@@ -193,7 +194,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
             state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)]),
         ],
     };
-    let discard = Task::new("Remove what was prepared", Action::Command(record::remove(layout, &[&common.release])));
+    let discard = Task::own("Remove what was prepared", record::remove(layout, &[&common.release]));
     Ok(HostPlan {
         host: host.name.clone(),
         layout: layout.clone(),
@@ -213,7 +214,7 @@ pub(super) fn is_good(facts: &Facts, id: &ReleaseId) -> bool {
 }
 
 pub(super) fn state_task(name: &str, layout: &Layout, states: &[(&ReleaseId, ReleaseState)]) -> Task {
-    Task::new(name, Action::Command(record::states(layout, states)))
+    Task::own(name, record::states(layout, states))
 }
 
 /// Removing old releases may fail without harm: the new one is live.
@@ -222,13 +223,13 @@ pub(super) fn removal(layout: &Layout, releases: &[ReleaseId]) -> Option<Task> {
         return None;
     }
     let all: Vec<&ReleaseId> = releases.iter().collect();
-    let task = Task::new("Remove old releases", Action::Command(record::remove(layout, &all)));
+    let task = Task::own("Remove old releases", record::remove(layout, &all));
     Some(task.tolerated().meanings(&[(1, "files of another user are in the way: remove them once as root")]))
 }
 
 fn begin(common: &Common, layout: &Layout) -> Vec<Task> {
     let command = record::begin(layout, &common.release, &common.info);
-    vec![Task::new("Begin the release", Action::Command(command))]
+    vec![Task::own("Begin the release", command)]
 }
 
 fn transfer(common: &Common, host: &HostInput<'_>) -> Result<Transfer, String> {
@@ -276,7 +277,7 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
             keep = quote(&format!("{record}/keep")),
             new = quote(&folder),
         ));
-        tasks.push(Task::new("Copy unchanged files from the live release", Action::Command(copy)));
+        tasks.push(Task::own("Copy unchanged files from the live release", copy));
     }
     if transfer.tree.manifest().files() > 0 {
         let check = Command::shell(format!(
@@ -284,7 +285,7 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
             record = quote(&record),
         ))
         .directory(folder);
-        let task = Task::new("Verify the release", Action::Command(check));
+        let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(70, "files on the host are not what was sent; nothing was published")]));
     }
     tasks
@@ -298,6 +299,7 @@ fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {
         facts: host.facts,
         release: &common.release,
         expected: &none,
+        put_back: false,
         name: "Link shared files",
         directory: &directory,
         environment: &[],
@@ -315,5 +317,5 @@ fn ready(layout: &Layout, release: &ReleaseId) -> Task {
         record::write_states(layout, &[(release, ReleaseState::Ready)]),
         folder = quote(&layout.release(release)),
     ));
-    Task::new("Mark the release ready", Action::Command(command))
+    Task::own("Mark the release ready", command)
 }

@@ -82,6 +82,13 @@ impl HostPlan {
         }
     }
 
+    /// The tasks of one stage of `prepare`; stages never go down.
+    pub fn stage(&self, stage: u32) -> &[Task] {
+        let start = self.prepare.partition_point(|task| task.stage < stage);
+        let end = self.prepare.partition_point(|task| task.stage <= stage);
+        self.prepare.get(start..end).unwrap_or_default()
+    }
+
     /// What a person can do on the host by hand when ship could neither publish nor put back.
     pub fn by_hand(&self) -> Vec<String> {
         self.put_back

@@ -7,7 +7,7 @@ use crate::command::EnvValue;
 use crate::config::recipe::StepSpec;
 use crate::config::scope::Scope;
 use crate::config::selection::Host;
-use crate::document::Problems;
+use crate::document::{Place, Problems};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -33,6 +33,10 @@ pub struct PlannedStep {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// See [`Task::stage`].
+    pub stage: u32,
+    /// Where it stands in the recipe.
+    pub place: Place,
 }
 
 /// Which steps a person chose on the command line.
@@ -84,7 +88,15 @@ pub fn steps(
 ) -> Result<Vec<PlannedStep>, Problems> {
     let mut planned = Vec::new();
     let mut problems = Problems::new();
+    // Counted over all steps, also those of other hosts, so that a stage means the same everywhere.
+    let mut stage = 0;
+    let mut once_before = false;
     for spec in specs.iter().filter(|spec| filter.takes(spec)) {
+        let once = spec.modifiers.once && hosts.len() > 1 && spec.phase == Phase::Prepare;
+        if once || once_before {
+            stage += 1;
+        }
+        once_before = once;
         let has_role = |host: &Host| {
             spec.modifiers.roles.is_empty() || spec.modifiers.roles.iter().any(|role| host.roles.contains(&role.value))
         };
@@ -112,6 +124,8 @@ pub fn steps(
                 timeout: spec.modifiers.timeout,
                 attempts: spec.modifiers.attempts,
                 tolerate: spec.modifiers.tolerate,
+                stage: if spec.phase == Phase::Prepare { stage } else { 0 },
+                place: spec.body.place.clone(),
             });
         }
     }
@@ -126,6 +140,7 @@ pub fn tasks(
     facts: &Facts,
     release: &ReleaseId,
     expected: &Expected,
+    put_back: bool,
 ) -> Result<Vec<Task>, Vec<String>> {
     let mut tasks = Vec::new();
     let mut lacking = Vec::new();
@@ -141,6 +156,7 @@ pub fn tasks(
             facts,
             release,
             expected,
+            put_back,
             name: &planned.name,
             directory: &directory,
             environment: &planned.environment,

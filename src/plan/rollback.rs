@@ -133,7 +133,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
     let mut seen =
         Expected { targets: facts.current_target().map(str::to_owned).into_iter().collect(), missing: false };
     seen.missing = seen.targets.is_empty();
-    let mut publish = tasks(&host.steps, Phase::Publish, layout, facts, &common.release, &seen)?;
+    let mut publish = tasks(&host.steps, Phase::Publish, layout, facts, &common.release, &seen, false)?;
     let mut states = vec![(&common.release, ReleaseState::Live)];
     let left = before.as_ref().filter(|before| **before != common.release);
     states.extend(left.map(|before| (before, ReleaseState::RolledBack)));
@@ -143,7 +143,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
     if let Some(before) = left {
         let target = layout.release_target(&common.release);
         let either = Expected { targets: seen.targets.iter().cloned().chain([target]).collect(), missing: false };
-        put_back = tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either)?;
+        put_back = tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either, true)?;
         let state = facts.releases.get(before).and_then(|release| release.state).unwrap_or(ReleaseState::Ready);
         let states = [(before, state), (&common.release, ReleaseState::Superseded)];
         put_back.push(state_task("Mark the release from before", layout, &states));

@@ -21,6 +21,7 @@ const COMMON: &[Field] = &[
     ("event", "string", "which event, as below"),
 ];
 
+const OWN: Field = ("own", "boolean", "whether it is ship's own bookkeeping");
 const HOST: Field = ("host", "string", "the host's name in the inventory; `local` for this machine");
 const TASK: Field = ("task", "number", "the task's number, unique on that host in this run");
 const PHASE: Field = ("phase", "string", "`connect`, `build`, `prepare`, `publish`, `finish`, `put_back` or `setup`");
@@ -71,6 +72,7 @@ const EVENTS: &[Entry] = &[
             PHASE,
             ("name", "string", "the step's name"),
             ("command", "string or null", "the command, as it would be typed; secrets are masked"),
+            OWN,
         ],
     },
     Entry {
@@ -102,6 +104,7 @@ const EVENTS: &[Entry] = &[
             ("last_lines", "array of strings, unless done", "the last lines that it printed"),
             ("advice", "string or null, unless done", "what to try"),
             MILLIS,
+            OWN,
         ],
     },
     Entry { name: "notice", when: "Something worth knowing.", fields: &[SOME_HOST, ("text", "string", "what")] },

@@ -50,12 +50,12 @@ mod tests {
         {"v":1,"seq":2,"time":"2026-11-21T11:30:00.380Z","at_millis":380,"event":"host_connected","host":"web1","address":"deployer@web1.example.org:22","millis":380}
         {"v":1,"seq":3,"time":"2026-11-21T11:30:00.500Z","at_millis":500,"event":"host_connected","host":"web2","address":"deployer@web2.example.org:22","millis":500}
         {"v":1,"seq":4,"time":"2026-11-21T11:30:00.620Z","at_millis":620,"event":"host_connected","host":"db1","address":"deployer@db1.example.org:22","millis":620}
-        {"v":1,"seq":5,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"web1","task":0,"phase":"connect","name":"Look at what is there","command":null}
-        {"v":1,"seq":6,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"web2","task":1,"phase":"connect","name":"Look at what is there","command":null}
-        {"v":1,"seq":7,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"db1","task":2,"phase":"connect","name":"Look at what is there","command":null}
-        {"v":1,"seq":8,"time":"2026-11-21T11:30:00.790Z","at_millis":790,"event":"task_finished","host":"web1","task":0,"phase":"connect","name":"Look at what is there","result":"done","millis":150}
-        {"v":1,"seq":9,"time":"2026-11-21T11:30:00.890Z","at_millis":890,"event":"task_finished","host":"web2","task":1,"phase":"connect","name":"Look at what is there","result":"done","millis":250}
-        {"v":1,"seq":10,"time":"2026-11-21T11:30:00.990Z","at_millis":990,"event":"task_finished","host":"db1","task":2,"phase":"connect","name":"Look at what is there","result":"done","millis":350}
+        {"v":1,"seq":5,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"web1","task":0,"phase":"connect","name":"Look at what is there","command":null,"own":false}
+        {"v":1,"seq":6,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"web2","task":1,"phase":"connect","name":"Look at what is there","command":null,"own":false}
+        {"v":1,"seq":7,"time":"2026-11-21T11:30:00.640Z","at_millis":640,"event":"task_started","host":"db1","task":2,"phase":"connect","name":"Look at what is there","command":null,"own":false}
+        {"v":1,"seq":8,"time":"2026-11-21T11:30:00.790Z","at_millis":790,"event":"task_finished","host":"web1","task":0,"phase":"connect","name":"Look at what is there","result":"done","own":false,"millis":150}
+        {"v":1,"seq":9,"time":"2026-11-21T11:30:00.890Z","at_millis":890,"event":"task_finished","host":"web2","task":1,"phase":"connect","name":"Look at what is there","result":"done","own":false,"millis":250}
+        {"v":1,"seq":10,"time":"2026-11-21T11:30:00.990Z","at_millis":990,"event":"task_finished","host":"db1","task":2,"phase":"connect","name":"Look at what is there","result":"done","own":false,"millis":350}
         {"v":1,"seq":11,"time":"2026-11-21T11:30:01.010Z","at_millis":1010,"event":"phase_finished","phase":"connect","millis":1010}
         {"v":1,"seq":12,"time":"2026-11-21T11:30:01.010Z","at_millis":1010,"event":"release_chosen","release":"20261121T113001Z-3f9c2d1"}
         {"v":1,"seq":13,"time":"2026-11-21T11:30:01.500Z","at_millis":1500,"event":"warning","host":null,"text":"interrupted: finishing what runs\nagain to stop at once"}

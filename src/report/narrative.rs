@@ -118,9 +118,13 @@ impl Narrator {
                 let text = format!("connected to {address} in {}", text::duration(*millis));
                 vec![line(host, Mark::Note, &text)]
             }
-            Event::TaskStarted { task, name, command, .. } => {
+            Event::TaskStarted { task, name, command, own, .. } => {
                 self.names.insert(task.clone(), name.clone());
-                if around { task_started(task, name, command.as_deref()) } else { Vec::new() }
+                if around && (!own || self.detail == Detail::Everything) {
+                    task_started(task, name, command.as_deref())
+                } else {
+                    Vec::new()
+                }
             }
             Event::TaskOutput { task, stream, line: printed } if normal || self.run.is_about_output() => {
                 vec![line(&task.host, Mark::Output(*stream), printed)]
@@ -128,12 +132,12 @@ impl Narrator {
             Event::TaskProgress { task, sent, total } if around => {
                 self.progress(task, *sent, *total, stamped.at_millis).into_iter().collect()
             }
-            Event::TaskFinished { task, name, result, millis, .. } => {
+            Event::TaskFinished { task, name, result, own, millis, .. } => {
                 self.names.remove(task);
                 let sent = self.told.remove(task).filter(|_| *result == TaskResult::Done);
                 let sent = sent.map(|(_, sent)| format!(", {} sent", text::bytes(sent))).unwrap_or_default();
                 match result {
-                    TaskResult::Done if around => {
+                    TaskResult::Done if around && (!own || self.detail == Detail::Everything) => {
                         vec![line(
                             &task.host,
                             Mark::Done,

@@ -90,7 +90,8 @@ impl Scene {
     fn start(&mut self, at: u64, host: &str, phase: Phase, name: &str, command: Option<&str>) -> TaskRef {
         let task = TaskRef { host: text(host), task: self.next };
         self.next += 1;
-        let started = Event::TaskStarted { task: task.clone(), phase, name: text(name), command: command.map(text) };
+        let started =
+            Event::TaskStarted { task: task.clone(), phase, name: text(name), command: command.map(text), own: false };
         self.add(at, started);
         task
     }
@@ -101,7 +102,7 @@ impl Scene {
             _ => None,
         });
         let millis = at - began.unwrap();
-        self.add(at, Event::TaskFinished { task, phase, name: text(name), result, millis });
+        self.add(at, Event::TaskFinished { task, phase, name: text(name), result, own: false, millis });
     }
 
     /// A task that goes well on each of `hosts`, each some time after the one before it.

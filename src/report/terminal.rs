@@ -285,9 +285,11 @@ impl Reporter for Terminal {
                 let rows = self.rows.done(host, Phase::Connect, LOG_IN, *millis, 0);
                 self.tell_rows(&rows);
             }
-            Event::TaskStarted { task, phase, name, command } => {
+            Event::TaskStarted { task, phase, name, command, own } => {
                 self.board.started(task, name, self.now);
-                self.rows.started(&task.host, *phase, name);
+                if !own {
+                    self.rows.started(&task.host, *phase, name);
+                }
                 if self.style.verbose > 1
                     && let Some(command) = command
                 {
@@ -305,9 +307,10 @@ impl Reporter for Terminal {
                 self.board.progress(task, *sent, *total, self.now);
                 return;
             }
-            Event::TaskFinished { task, phase, name, result, millis } => {
+            Event::TaskFinished { task, phase, name, result, own, millis } => {
                 let sent = self.board.finished(task, matches!(result, TaskResult::Failed(_)));
                 let rows = match result {
+                    TaskResult::Done if *own => Vec::new(),
                     TaskResult::Done => self.rows.done(&task.host, *phase, name, *millis, sent),
                     TaskResult::Failed(failure) => {
                         self.failure(task, *phase, name, failure, *millis, false);

@@ -6,23 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::PublicKey;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Certificate, HashAlg, PublicKey};
-use russh::{MethodKind, MethodSet, Signer};
+use russh::{MethodKind, MethodSet};
 use tokio::net::UnixStream;
 
 use super::config::Route;
 use super::deadline::{Deadline, Over};
 use super::host_key::fingerprint;
 use super::keys::{self, Found, Keyring};
+use super::offers::{Holder, Offer, Offers, Signing, SigningError};
 use super::pipes::Meter;
 use super::ssh::Client;
-use super::{ConnectError, Prompt, Settings, Target};
+use super::{ConnectError, Prompt, Settings};
 use crate::output::visible;
 use crate::secret::Secret;
+use crate::target::Target;
 
 /// How many keys are offered.
 const MOST_KEYS: usize = 5;
@@ -58,21 +58,6 @@ pub(super) struct Login<'a> {
     pub(super) prompt: &'a Arc<dyn Prompt>,
     pub(super) deadline: &'a Deadline,
     pub(super) meter: &'a Meter,
-}
-
-/// A key to offer.
-struct Offer {
-    name: String,
-    key: KeyData,
-    certificate: Option<Certificate>,
-    holder: Holder,
-}
-
-/// Who signs.
-enum Holder {
-    /// The agent, which holds the key as this.
-    Agent(AgentIdentity),
-    File(Arc<Found>),
 }
 
 /// What the server said last.
@@ -383,112 +368,5 @@ impl Login<'_> {
             )
         };
         Failure::Refused(ConnectError { message, advice: Some(advice) })
-    }
-}
-
-/// The offers so far.
-struct Offers<'a> {
-    held: &'a [AgentIdentity],
-    certificates: Vec<Certificate>,
-    list: Vec<Offer>,
-}
-
-impl Offers<'_> {
-    fn held_as(&self, key: &KeyData) -> Option<&AgentIdentity> {
-        let plain = |identity: &&AgentIdentity| matches!(identity, AgentIdentity::PublicKey { .. });
-        self.held.iter().filter(plain).find(|identity| keys::key_of(identity) == *key)
-    }
-
-    fn holds(&self, found: &Found) -> bool {
-        found.public.as_ref().is_some_and(|key| self.held_as(key).is_some())
-    }
-
-    fn push(&mut self, offer: Offer) {
-        let same =
-            |seen: &Offer| seen.key == offer.key && seen.certificate == offer.certificate && seen.name == offer.name;
-        let known = |seen: &Offer| seen.key == offer.key && seen.certificate == offer.certificate;
-        let opaque = matches!(&offer.holder, Holder::File(found) if found.public.is_none());
-        if !self.list.iter().any(|seen| if opaque { same(seen) } else { known(seen) }) {
-            self.list.push(offer);
-        }
-    }
-
-    /// Offers a key from a file, signed by the agent where it holds the key, which saves the passphrase.
-    fn file(&mut self, mut found: Found) {
-        let Some(key) = found.public.clone() else {
-            // A placeholder: its public half is known once it is opened.
-            let key = KeyData::Ed25519(russh::keys::ssh_key::public::Ed25519PublicKey([0; 32]));
-            let name = found.name.clone();
-            return self.push(Offer { name, key, certificate: None, holder: Holder::File(Arc::new(found)) });
-        };
-        let beside = found.certificate.take();
-        let listed = self.certificates.iter().filter(|certificate| *certificate.public_key() == key).cloned();
-        let certificates: Vec<Certificate> =
-            beside.into_iter().chain(listed).filter(|certificate| certificate.cert_type() == CertType::User).collect();
-        let name = found.name.clone();
-        let agent = self.held_as(&key).cloned();
-        let found = Arc::new(found);
-        for certificate in certificates.into_iter().map(Some).chain([None]) {
-            let holder = match &agent {
-                Some(identity) => Holder::Agent(identity.clone()),
-                None => Holder::File(found.clone()),
-            };
-            self.push(Offer { name: name.clone(), key: key.clone(), certificate, holder });
-        }
-    }
-
-    fn agent(&mut self, identity: &AgentIdentity) {
-        let certificate = match identity {
-            AgentIdentity::Certificate { certificate, .. } => Some(certificate.clone()),
-            AgentIdentity::PublicKey { .. } => None,
-        };
-        self.push(Offer {
-            name: format!("agent's {}", visible(identity.comment().as_bytes())),
-            key: keys::key_of(identity),
-            certificate,
-            holder: Holder::Agent(identity.clone()),
-        });
-    }
-}
-
-/// Signs for russh.
-struct Signing<'a> {
-    holder: Holder,
-    agent: Option<&'a mut AgentClient<UnixStream>>,
-    keyring: &'a Keyring,
-    deadline: &'a Deadline,
-}
-
-enum SigningError {
-    Gone,
-    Failed(String),
-}
-
-impl From<russh::SendError> for SigningError {
-    fn from(_: russh::SendError) -> Self {
-        Self::Gone
-    }
-}
-
-impl Signer for Signing<'_> {
-    type Error = SigningError;
-
-    async fn auth_sign(
-        &mut self,
-        _: &AgentIdentity,
-        hash: Option<HashAlg>,
-        data: Vec<u8>,
-    ) -> Result<Vec<u8>, SigningError> {
-        match (&self.holder, &mut self.agent) {
-            (Holder::File(found), _) => {
-                let key = self.keyring.open(found, self.deadline).await.map_err(SigningError::Failed)?;
-                keys::sign(&key, data).map_err(SigningError::Failed)
-            }
-            (Holder::Agent(identity), Some(agent)) => agent
-                .sign_request(identity, hash, data)
-                .await
-                .map_err(|error| SigningError::Failed(format!("the agent did not sign: {error}"))),
-            (Holder::Agent(_), None) => Err(SigningError::Failed("the agent is gone".to_owned())),
-        }
     }
 }

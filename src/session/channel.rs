@@ -29,24 +29,28 @@ pub(super) async fn start(
     writer.exec(true, program).await?;
     let (input, fed) = mpsc::channel(1);
     let (printed, output) = mpsc::channel(WAITING_CHUNKS);
-    let (over, gone) = (CancellationToken::new(), CancellationToken::new());
-    tokio::spawn(drain(reader, printed.clone(), over.clone(), gone.clone(), meter.clone()));
-    tokio::spawn(fill(writer, fed, printed, over, gone, meter));
+    let life = Arc::new(Life::default());
+    tokio::spawn(drain(reader, printed, life.clone(), meter.clone()));
+    tokio::spawn(fill(writer, fed, life, meter));
     Ok(Pipes { input, output })
 }
 
-/// Feeds the channel until the input ends, the program has ended, or nobody listens any more.
+/// What the two halves of a channel tell each other.
+#[derive(Default)]
+struct Life {
+    /// The program has ended: it reads nothing any more.
+    exited: CancellationToken,
+    /// Nobody listens any more.
+    given_up: CancellationToken,
+    /// The channel, or its connection, is gone.
+    gone: CancellationToken,
+}
+
+/// Feeds the channel until the input ends or the program has ended; closes it where nobody listens.
 ///
 /// A writer that waits for the server's window is never told that the channel is gone, so it is never
 /// waited for alone.
-async fn fill(
-    writer: ChannelWriteHalf<Msg>,
-    mut fed: mpsc::Receiver<Bytes>,
-    printed: mpsc::Sender<Chunk>,
-    over: CancellationToken,
-    gone: CancellationToken,
-    meter: Arc<Meter>,
-) {
+async fn fill(writer: ChannelWriteHalf<Msg>, mut fed: mpsc::Receiver<Bytes>, life: Arc<Life>, meter: Arc<Meter>) {
     let feed = async {
         while let Some(bytes) = fed.recv().await {
             let count = bytes.len();
@@ -56,55 +60,54 @@ async fn fill(
             meter.sent(count);
         }
         let _ = writer.eof().await;
-        // The end of the input is not the end of the program.
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;
-        () = printed.closed() => {}
-        () = over.cancelled() => {
-            // What it printed last may still be on its way: the server closes the channel.
-            drop(fed);
-            tokio::select! {
-                () = printed.closed() => {}
-                () = gone.cancelled() => {}
-            }
-        }
+        () = life.gone.cancelled() => {}
+        () = life.given_up.cancelled() => {}
+        () = life.exited.cancelled() => {}
         () = feed => {}
     }
-    let _ = writer.close().await;
+    drop(fed);
+    // What the program printed last may still be on its way: the server closes the channel.
+    tokio::select! {
+        biased;
+        () = life.gone.cancelled() => {}
+        () = life.given_up.cancelled() => {
+            let _ = writer.close().await;
+        }
+    }
 }
 
 /// Reads everything there is to read, for the whole life of the channel: one that is not read holds up
 /// all others of its connection.
-async fn drain(
-    mut reader: ChannelReadHalf,
-    printed: mpsc::Sender<Chunk>,
-    over: CancellationToken,
-    gone: CancellationToken,
-    meter: Arc<Meter>,
-) {
-    while let Some(message) = reader.wait().await {
+async fn drain(mut reader: ChannelReadHalf, printed: mpsc::Sender<Chunk>, life: Arc<Life>, meter: Arc<Meter>) {
+    loop {
+        let message = tokio::select! {
+            message = reader.wait() => message,
+            () = printed.closed(), if !life.given_up.is_cancelled() => {
+                life.given_up.cancel();
+                continue;
+            }
+        };
         let chunk = match message {
-            ChannelMsg::Data { data } => output(Stream::Stdout, data, &meter),
-            ChannelMsg::ExtendedData { data, ext: 1 } => output(Stream::Stderr, data, &meter),
-            ChannelMsg::ExitStatus { exit_status } => Chunk::Exited(Exit::Status(exit_status.cast_signed())),
-            ChannelMsg::ExitSignal { signal_name, .. } => Chunk::Exited(Exit::Signal(name(&signal_name))),
-            ChannelMsg::Failure => {
+            Some(ChannelMsg::Data { data }) => output(Stream::Stdout, data, &meter),
+            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => output(Stream::Stderr, data, &meter),
+            Some(ChannelMsg::ExitStatus { exit_status }) => Chunk::Exited(Exit::Status(exit_status.cast_signed())),
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => Chunk::Exited(Exit::Signal(name(&signal_name))),
+            Some(ChannelMsg::Failure) => {
                 Chunk::Refused(Lost { reason: "the server does not run commands for this user".to_owned() })
             }
-            _ => continue,
+            Some(_) => continue,
+            None => break,
         };
         // The end may be told before the last output.
-        let ended = !matches!(chunk, Chunk::Output(..));
-        // Where nobody listens, `fill` closes the channel, and its end is still read here.
-        let _ = printed.send(chunk).await;
-        if ended {
-            over.cancel();
+        if !matches!(chunk, Chunk::Output(..)) {
+            life.exited.cancel();
         }
+        let _ = printed.send(chunk).await;
     }
-    over.cancel();
-    gone.cancel();
+    life.gone.cancel();
 }
 
 fn output(stream: Stream, data: Bytes, meter: &Meter) -> Chunk {

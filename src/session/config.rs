@@ -9,8 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::host_key::{Rules, Unknown};
-use super::{ConnectError, Settings, Target};
+use super::{ConnectError, Settings};
 use crate::output::visible;
+use crate::target::Target;
 
 /// How long `ssh -G` may take: a `Match exec` in the user's file runs commands.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -151,6 +152,7 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
         advice: Some(advice.to_owned()),
     };
     let mut route = Route { port: 22, agent: settings.agent.clone(), ..Route::default() };
+    let (mut identities, mut certificates) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let Some((key, value)) = line.split_once(' ') else { continue };
         let value = value.trim();
@@ -166,8 +168,8 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
                     _ => Family::Any,
                 };
             }
-            "identityfile" if !unset => route.identities.push(expand(Path::new(value), settings)),
-            "certificatefile" if !unset => route.certificates.push(expand(Path::new(value), settings)),
+            "identityfile" if !unset => identities.push(value),
+            "certificatefile" if !unset => certificates.push(value),
             "identitiesonly" => route.identities_only = value == "yes",
             "identityagent" => route.agent = agent(value, settings),
             "hostkeyalias" if !unset => route.rules.alias = Some(value.to_owned()),
@@ -203,6 +205,8 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
         user.clone_into(&mut route.user);
     }
     route.port = target.port.unwrap_or(route.port);
+    let files = |list: Vec<&str>| list.iter().map(|file| with_tokens(file, &route, target, settings)).collect();
+    (route.identities, route.certificates) = (files(identities), files(certificates));
     Ok(route)
 }
 
@@ -257,9 +261,44 @@ fn agent(value: &str, settings: &Settings) -> Option<PathBuf> {
     }
 }
 
+/// Files in a row. `ssh -G` does not quote them, so a part that does not begin a path belongs to the one
+/// before it.
 fn files(value: &str, settings: &Settings) -> Vec<PathBuf> {
-    let words = value.split_ascii_whitespace().filter(|word| *word != "none");
-    words.map(|word| expand(Path::new(word), settings)).collect()
+    let mut paths: Vec<String> = Vec::new();
+    for word in value.split(' ').filter(|word| !word.is_empty()) {
+        match paths.last_mut() {
+            Some(last) if !word.starts_with(['/', '~']) && word != "none" => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => paths.push(word.to_owned()),
+        }
+    }
+    paths.iter().filter(|path| *path != "none").map(|path| expand(Path::new(path), settings)).collect()
+}
+
+/// `file` with the tokens of ssh_config(5) that `ssh -G` leaves in the names of keys.
+fn with_tokens(file: &str, route: &Route, target: &Target, settings: &Settings) -> PathBuf {
+    let home = settings.home.as_ref().map(|home| home.display().to_string()).unwrap_or_default();
+    let local_user = settings.local_user.as_deref().unwrap_or_default();
+    let port = route.port.to_string();
+    let mut path = String::new();
+    let mut characters = file.chars();
+    while let Some(c) = characters.next() {
+        let token = if c == '%' { characters.next() } else { None };
+        match token {
+            Some('%') => path.push('%'),
+            Some('d') => path.push_str(&home),
+            Some('h') => path.push_str(&route.host),
+            Some('n') => path.push_str(&target.address),
+            Some('p') => path.push_str(&port),
+            Some('r') => path.push_str(&route.user),
+            Some('u') => path.push_str(local_user),
+            Some(other) => path.extend(['%', other]),
+            None => path.push(c),
+        }
+    }
+    expand(Path::new(&path), settings)
 }
 
 /// `~/…` under the home folder: `ssh -G` leaves it.
@@ -284,14 +323,14 @@ mod tests {
 
     #[test]
     fn the_inventory_wins_and_ssh_config_fills_the_gaps() {
-        let text = "user deploy\nhostname 10.0.0.7\nport 2200\nidentityfile ~/.ssh/id_x\nidentitiesonly yes\n\
-            userknownhostsfile ~/.ssh/known_hosts /etc/two\nstricthostkeychecking accept-new\n\
+        let text = "user deploy\nhostname 10.0.0.7\nport 2200\nidentityfile ~/.ssh/%r-id_x\nidentitiesonly yes\n\
+            userknownhostsfile ~/.ssh/known hosts /etc/two\nstricthostkeychecking accept-new\n\
             identityagent SSH_AUTH_SOCK\nproxyjump me@b1:2022,b2\nproxycommand none\nconnecttimeout 7\nhostkeyalias web\n";
         let target = Target { port: Some(22), ..web() };
         let route = read(text, &target, &settings()).unwrap();
         assert_eq!((route.host.as_str(), route.port, route.user.as_str()), ("10.0.0.7", 22, "deploy"));
-        assert_eq!(route.identities, [PathBuf::from("/home/me/.ssh/id_x")]);
-        assert_eq!(route.rules.user_files, [PathBuf::from("/home/me/.ssh/known_hosts"), "/etc/two".into()]);
+        assert_eq!(route.identities, [PathBuf::from("/home/me/.ssh/deploy-id_x")]);
+        assert_eq!(route.rules.user_files, [PathBuf::from("/home/me/.ssh/known hosts"), "/etc/two".into()]);
         assert_eq!((route.rules.unknown, route.rules.alias.as_deref()), (Unknown::Accept, Some("web")));
         assert_eq!((route.identities_only, route.timeout), (true, Some(Duration::from_secs(7))));
         assert_eq!(route.agent, Some("/run/agent".into()));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{Handle, connect_stream};
+use russh::keys::ssh_key::public::KeyData;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::{Failure, Login};
@@ -16,8 +17,9 @@ use super::keys::Keyring;
 use super::pipes::Meter;
 use super::socket::{self, Duplex, Greeting, Wire};
 use super::ssh::{self, Client, Seen, Ssh};
-use super::{BoxFuture, ConnectError, Connected, Prompt, Settings, Target};
+use super::{BoxFuture, ConnectError, Connected, Prompt, Settings};
 use crate::output::visible;
+use crate::target::Target;
 
 /// How many connections to one server may be on their way to a login. OpenSSH begins to drop some at
 /// ten (sshd_config(5), `MaxStartups`).
@@ -94,7 +96,7 @@ impl Connector {
                 None => None,
             };
             let expected = Expected::of(&target.name, &route.host, route.port, &target.host_keys, &route.rules)?;
-            let mut attempt = Attempt { connector: self, target, route: &route, bastion, expected };
+            let mut attempt = Attempt { connector: self, target, route: &route, bastion, expected, mismatched: None };
             attempt.run().await
         })
     }
@@ -153,6 +155,8 @@ struct Attempt<'a> {
     route: &'a Route,
     bastion: Option<Arc<Line>>,
     expected: Expected,
+    /// A key that is not the pinned one, where one of another type may be.
+    mismatched: Option<Box<KeyData>>,
 }
 
 impl Attempt<'_> {
@@ -187,6 +191,7 @@ impl Attempt<'_> {
                     if !self.expected.exclude(&key) {
                         return Err(self.expected.not_pinned(&key));
                     }
+                    self.mismatched = Some(key);
                 }
                 Trouble::Key(Verdict::Refused(error)) => return Err(error),
                 Trouble::Key(Verdict::Trusted) => {}
@@ -195,7 +200,7 @@ impl Attempt<'_> {
     }
 
     /// Decides about a host that nothing is known of, and looks again at what is known.
-    async fn meet(&mut self, key: &russh::keys::ssh_key::public::KeyData) -> Result<(), ConnectError> {
+    async fn meet(&mut self, key: &KeyData) -> Result<(), ConnectError> {
         let one_at_a_time = self.connector.asking.lock().await;
         // Another host with the same name may have been asked about meanwhile.
         let again = self.look()?;
@@ -293,13 +298,14 @@ impl Attempt<'_> {
             })
         };
         match &self.bastion {
-            None => match socket::connect(host, port, self.route.family, deadline.left()).await {
-                Ok(stream) => Ok(stream),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Trouble::Busy(ConnectError {
+            None => match deadline.bound(socket::connect(host, port, self.route.family, deadline.left())).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Err(_) => Err(failed(String::new(), "it does not answer".to_owned())),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(Trouble::Busy(ConnectError {
                     message: format!("{} cannot be reached: {error}", self.address()),
                     advice: None,
                 })),
-                Err(error) => Err(failed(String::new(), error.to_string())),
+                Ok(Err(error)) => Err(failed(String::new(), error.to_string())),
             },
             Some(bastion) => {
                 let through = || format!(" through {}", bastion.address);
@@ -321,6 +327,9 @@ impl Attempt<'_> {
         match seen.verdict() {
             None | Some(Verdict::Trusted) => {}
             Some(verdict) => return Trouble::Key(verdict),
+        }
+        if let (russh::Error::NoCommonAlgo { .. }, Some(key)) = (error, &self.mismatched) {
+            return Trouble::Final(self.expected.not_pinned(key));
         }
         let reason = seen.loss().unwrap_or_else(|| ssh::describe(error));
         let message = format!("no SSH connection to {}: {}", self.address(), visible(reason.as_bytes()));

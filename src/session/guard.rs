@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::Lost;
 use super::bootstrap::bootstrap;
@@ -19,6 +20,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long the host waits for one, in seconds.
 const SILENCE: u64 = 60;
 
+/// How long the watchdog has to leave.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// What the watchdog is told beside signs of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
@@ -29,6 +33,7 @@ enum Word {
 /// The watchdog of one shell.
 pub(super) struct Guard {
     words: mpsc::UnboundedSender<Word>,
+    task: JoinHandle<()>,
 }
 
 impl Guard {
@@ -42,7 +47,7 @@ impl Guard {
         let Pipes { input, mut output } = host.start(&line).await?;
         let _ = input.send(script.into()).await;
         let (words, mut heard) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
                     word = heard.recv() => match word {
@@ -67,7 +72,7 @@ impl Guard {
             drop(input);
             while output.recv().await.is_some() {}
         });
-        Ok(Self { words })
+        Ok(Self { words, task })
     }
 
     /// Has the shell skip the rest of its batch once its running command has ended.
@@ -75,9 +80,10 @@ impl Guard {
         let _ = self.words.send(Word::Interrupt);
     }
 
-    /// Sends the watchdog away: its shell has ended, or is no longer ours to end.
-    pub(super) fn dismiss(self) {
+    /// Sends the watchdog away, which has nothing to watch any more, and waits a moment until it has left.
+    pub(super) async fn dismiss(self) {
         let _ = self.words.send(Word::Farewell);
+        let _ = tokio::time::timeout(LEAVING, self.task).await;
     }
 }
 

@@ -6,12 +6,11 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 
-use super::ConnectError;
 use super::known_hosts::{self, Entry, Marker};
+use super::{ConnectError, certificate};
 
 /// The host-key algorithms that are accepted, best first. RSA with SHA-1 is not.
 const ALGORITHMS: [Algorithm; 6] = [
@@ -140,7 +139,14 @@ impl Expected {
         let mut entries = read(&name)?;
         let portless = if name == principal { Vec::new() } else { read(&principal)? };
         if let Some(file) = &rules.revoked_file {
-            entries.extend(revoked_keys(host, file)?);
+            let revoked = known_hosts::read_revoked(file).map_err(|reason| ConnectError {
+                message: format!(
+                    "the host key of {host} cannot be checked: RevokedHostKeys {} {reason}",
+                    file.display()
+                ),
+                advice: Some("ship reads a list of public keys there, not a binary revocation list (KRL).".to_owned()),
+            })?;
+            entries.extend(revoked);
         }
         let pins = pins
             .iter()
@@ -219,9 +225,9 @@ impl Expected {
     pub(super) fn judge(&self, shown: &PublicKeyOrCertificate) -> Verdict {
         let public = shown.public_key();
         let key = public.key_data();
-        let certificate = shown.certificate();
+        let shown_certificate = shown.certificate();
         let revoked = self.recorded().find(|entry| {
-            let authority = certificate.is_some_and(|certificate| *certificate.signature_key() == entry.key);
+            let authority = shown_certificate.is_some_and(|certificate| *certificate.signature_key() == entry.key);
             entry.marker == Marker::Revoked && (entry.key == *key || authority)
         });
         if let Some(entry) = revoked {
@@ -235,14 +241,14 @@ impl Expected {
             return Verdict::Trusted;
         }
         let changed = self.entries.iter().find(|entry| entry.marker == Marker::Host);
-        if let Some(certificate) = certificate {
+        if let Some(shown_certificate) = shown_certificate {
             let authority =
-                |entry: &&Entry| entry.marker == Marker::Authority && entry.key == *certificate.signature_key();
+                |entry: &&Entry| entry.marker == Marker::Authority && entry.key == *shown_certificate.signature_key();
             if self.recorded().any(|entry| authority(&entry)) {
-                return match check_certificate(certificate, &self.principal) {
+                return match certificate::check(shown_certificate, &self.principal) {
                     Ok(()) => Verdict::Trusted,
                     Err(_) if changed.is_none() && hosts(&self.portless) => Verdict::Trusted,
-                    Err(reason) => Verdict::Refused(self.bad_certificate(certificate, reason)),
+                    Err(reason) => Verdict::Refused(self.bad_certificate(shown_certificate, reason)),
                 };
             }
         }
@@ -377,49 +383,6 @@ impl Expected {
             known_hosts::line(&self.name, key, None)
         )
     }
-}
-
-/// Whether `certificate`, signed by a trusted authority, is valid now and for the host `principal`
-/// (OpenSSH's PROTOCOL.certkeys). Names no principal: not valid, as in OpenSSH 10.
-fn check_certificate(certificate: &Certificate, principal: &str) -> Result<(), String> {
-    if certificate.cert_type() != CertType::Host {
-        return Err("it is for users, not hosts".to_owned());
-    }
-    if matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
-        return Err("it is signed with SHA-1".to_owned());
-    }
-    let for_host = |pattern: &String| known_hosts::wildcard_matches(pattern.as_bytes(), principal.as_bytes());
-    if !certificate.valid_principals().iter().any(for_host) {
-        let names = certificate.valid_principals().join(", ");
-        return Err(format!("it is for `{}`, not for {principal}", crate::output::visible(names.as_bytes())));
-    }
-    if let Some((name, _)) = certificate.critical_options().iter().next() {
-        return Err(format!("it demands `{}`, which is not known", crate::output::visible(name.as_bytes())));
-    }
-    certificate
-        .validate([&certificate.signature_key().fingerprint(HashAlg::Sha256)])
-        .map_err(|_| "its signature is wrong, it has expired, or it is not valid yet".to_owned())
-}
-
-fn revoked_keys(host: &str, file: &std::path::Path) -> Result<Vec<Entry>, ConnectError> {
-    let error = |reason: String| ConnectError {
-        message: format!("the host key of {host} cannot be checked: RevokedHostKeys {} {reason}", file.display()),
-        advice: Some("ship reads a list of public keys there, not a binary revocation list (KRL).".to_owned()),
-    };
-    let text = std::fs::read(file).map_err(|reason| error(format!("cannot be read: {reason}")))?;
-    let text = std::str::from_utf8(&text).map_err(|_| error("is not text".to_owned()))?;
-    let mut entries = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let mut words = line.split_ascii_whitespace();
-        let key = words.next().zip(words.next()).and_then(|(kind, key)| known_hosts::read_key(kind, key));
-        let key = key.ok_or_else(|| error(format!("has no public key in line {}", at + 1)))?;
-        entries.push(Entry { marker: Marker::Revoked, key, file: file.to_owned(), line: at + 1 });
-    }
-    Ok(entries)
 }
 
 /// RSA is one type, whatever hash its signatures use.

@@ -101,6 +101,25 @@ pub(super) fn read_key(kind: &str, key: &str) -> Option<KeyData> {
     (key.algorithm().as_str() == kind).then(|| key.key_data().clone())
 }
 
+/// The keys in a list of revoked ones (ssh_config(5), `RevokedHostKeys`), one public key a line. Anything
+/// else in it is an error: it may revoke a key.
+pub(super) fn read_revoked(file: &Path) -> Result<Vec<Entry>, String> {
+    let text = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = std::str::from_utf8(&text).map_err(|_| "is not text".to_owned())?;
+    let mut entries = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut words = line.split_ascii_whitespace();
+        let key = words.next().zip(words.next()).and_then(|(kind, key)| read_key(kind, key));
+        let key = key.ok_or_else(|| format!("has no public key in line {}", at + 1))?;
+        entries.push(Entry { marker: Marker::Revoked, key, file: file.to_owned(), line: at + 1 });
+    }
+    Ok(entries)
+}
+
 /// Whether the hashed name `|1|salt|hash` is that of `name`: HMAC-SHA1 with the salt as the key.
 fn hash_matches(hashed: &str, name: &str) -> bool {
     let mut parts = hashed.split('|');
@@ -188,4 +207,122 @@ pub(super) fn learn(file: &Path, name: &str, key: &KeyData, hash: bool) -> std::
     let end = if text.last().is_some_and(|byte| *byte != b'\n') { "\n" } else { "" };
     opened.write_all(format!("{end}{}\n", line(name, key, salt)).as_bytes())?;
     opened.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, proptest};
+
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+    fn markers(text: &str, name: &str) -> Vec<Marker> {
+        entries_for(text.as_bytes(), Path::new("known_hosts"), name).into_iter().map(|entry| entry.marker).collect()
+    }
+
+    #[test]
+    fn patterns_as_in_ssh_config() {
+        for (patterns, name, matches) in [
+            ("web.example.org", "web.example.org", true),
+            ("WEB.Example.org", "web.example.org", true),
+            ("*.example.org", "web.example.org", true),
+            ("*.example.org", "example.org", false),
+            ("web?", "web1", true),
+            ("web?", "web", false),
+            ("*,!web2", "web1", true),
+            ("*,!web2", "web2", false),
+            ("!web2", "web1", false),
+            ("a,b,web1", "web1", true),
+            ("[web1]:2222", "[web1]:2222", true),
+            ("[web1]:2222", "web1", false),
+            ("web1", "[web1]:2222", false),
+            ("*", "", true),
+            ("", "web1", false),
+        ] {
+            assert_eq!(patterns_match(patterns, name), matches, "{patterns} {name}");
+        }
+    }
+
+    #[test]
+    fn lines_in_every_shape() {
+        for (line, expected) in [
+            (format!("web1 {KEY}"), vec![Marker::Host]),
+            (format!("web1 {KEY} comment with words\r"), vec![Marker::Host]),
+            (format!("  \tweb1\t\t{KEY}\t"), vec![Marker::Host]),
+            (format!("@revoked * {KEY}"), vec![Marker::Revoked]),
+            (format!("@cert-authority\tweb1 {KEY}"), vec![Marker::Authority]),
+            (format!("@other web1 {KEY}"), vec![]),
+            (format!("# web1 {KEY}"), vec![]),
+            (format!("\u{feff}web1 {KEY}"), vec![]),
+            (format!("web1 {KEY}\0junk"), vec![Marker::Host]),
+            (format!("web1\0 {KEY}"), vec![]),
+            (KEY.replace("ssh-ed25519", "web1 ssh-rsa"), vec![]),
+            (format!("web1 {}", KEY.replace("AAAAC3", "####")), vec![]),
+            ("web1 ssh-ed25519".to_owned(), vec![]),
+            ("web1 1024 35 123456789".to_owned(), vec![]),
+            (format!("{} {KEY}", "x,".repeat(500_000)), vec![]),
+            (String::new(), vec![]),
+        ] {
+            assert_eq!(markers(&line, "web1"), expected, "{line:.80}");
+        }
+    }
+
+    #[test]
+    fn a_bad_line_does_not_hide_the_next_and_lines_are_counted() {
+        let mut text = format!("# one\n\nweb1 garbage\n@revoked * {KEY} caf").into_bytes();
+        text.extend(b"\xe9\nweb1 ");
+        text.extend(KEY.as_bytes());
+        let entries = entries_for(&text, Path::new("known_hosts"), "web1");
+        let found: Vec<(Marker, usize)> = entries.iter().map(|entry| (entry.marker, entry.line)).collect();
+        assert_eq!(found, [(Marker::Revoked, 4), (Marker::Host, 5)]);
+    }
+
+    #[test]
+    fn hashed_names() {
+        let hashed = line("web.example.org", &read_key("ssh-ed25519", &KEY[12..]).unwrap(), Some([7; 20]));
+        assert!(hashed.starts_with("|1|BwcHBwcHBwcHBwcHBwcHBwcHBwc=|"), "{hashed}");
+        assert_eq!(markers(&hashed, "web.example.org"), [Marker::Host]);
+        assert_eq!(markers(&hashed, "other.example.org"), []);
+        for broken in ["|1|", "|1|x|y", "|2|BwcH|BwcH", "|1|BwcH|BwcH|BwcH"] {
+            assert_eq!(markers(&format!("{broken} {KEY}"), "web.example.org"), [], "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(&[folder.path().join("absent")], "web1"), Ok(Vec::new()));
+        assert!(read(&[folder.path().to_owned()], "web1").is_err());
+    }
+
+    #[test]
+    fn learning_appends_whole_lines_once() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(".ssh/known_hosts");
+        let key = read_key("ssh-ed25519", &KEY[12..]).unwrap();
+        learn(&file, "web1", &key, false).unwrap();
+        learn(&file, "web1", &key, false).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("web1 {KEY}\n"));
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        std::fs::write(&file, "# no line end").unwrap();
+        let hosts: Vec<String> = (0..8).map(|number| format!("[h]:{number}")).collect();
+        std::thread::scope(|scope| {
+            for host in &hosts {
+                scope.spawn(|| learn(&file, host, &key, true).unwrap());
+            }
+        });
+        for host in &hosts {
+            assert_eq!(read(std::slice::from_ref(&file), host).unwrap().len(), 1, "{host}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn no_file_makes_the_reader_stumble(bytes in any::<Vec<u8>>(), name in "[a-z.:\\[\\]]{0,12}") {
+            entries_for(&bytes, Path::new("known_hosts"), &name);
+        }
+    }
 }

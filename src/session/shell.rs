@@ -154,19 +154,27 @@ impl Keeper {
                 None => break,
             }
         }
-        if let Some(Open { pipes, .. }) = self.open.take() {
+        let guard = self.guard.take();
+        let leaving = async {
+            if let Some(guard) = guard {
+                guard.dismiss().await;
+            }
+        };
+        let ending = async {
+            let Some(Open { pipes, .. }) = self.open.take() else { return };
             let Pipes { input, mut output } = pipes;
             drop(input);
-            let _ = tokio::time::timeout(CLOSE_LIMIT, async { while output.recv().await.is_some() {} }).await;
-        }
-        self.give_up();
+            // Not until its streams end: something that a command left running may hold them.
+            while let Some(Chunk::Output(..)) = output.recv().await {}
+        };
+        let _ = tokio::join!(leaving, tokio::time::timeout(CLOSE_LIMIT, ending));
     }
 
     /// Leaves the shell to itself: its input ends, and it cannot print any more, so it starts nothing.
     fn give_up(&mut self) {
         self.open = None;
         if let Some(guard) = self.guard.take() {
-            guard.dismiss();
+            tokio::spawn(guard.dismiss());
         }
     }
 

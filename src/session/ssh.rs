@@ -245,7 +245,6 @@ pub(super) fn settings(expected: &Expected) -> client::Config {
             compression: Cow::Borrowed(&[compression::NONE]),
             key: expected.algorithms(),
             host_key_certificates: expected.certificate_algorithms(),
-            ..Preferred::default()
         },
         ..client::Config::default()
     }

@@ -216,6 +216,8 @@ pub struct Context<'a> {
     pub release: &'a ReleaseId,
     /// What `current` may be for the switch to be right.
     pub expected: &'a swap::Expected,
+    /// The release is published because another one failed.
+    pub put_back: bool,
     /// The step's name.
     pub name: &'a str,
     /// The working directory of commands, absolute.
@@ -272,6 +274,11 @@ pub struct Task {
     pub action: Action,
     /// How often it may be tried in all, 1 or more.
     pub attempts: u32,
+    /// In `prepare`, no host begins a stage before every host has ended the one before: a step that runs
+    /// once (a migration) waits until every host has come so far.
+    pub stage: u32,
+    /// ship's own bookkeeping, of which people want to see the name and no command.
+    pub own: bool,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
     /// What each exit status of ship's own commands means.
@@ -283,7 +290,21 @@ pub struct Task {
 impl Task {
     /// A task that is tried once and must not fail.
     pub fn new(name: impl Into<String>, action: Action) -> Self {
-        Self { name: name.into(), action, attempts: 1, tolerate: false, meanings: &[], explain: None }
+        Self {
+            name: name.into(),
+            action,
+            attempts: 1,
+            stage: 0,
+            own: false,
+            tolerate: false,
+            meanings: &[],
+            explain: None,
+        }
+    }
+
+    /// A task of ship's own bookkeeping.
+    pub fn own(name: impl Into<String>, command: Command) -> Self {
+        Self { own: true, ..Self::new(name, Action::Command(command)) }
     }
 
     /// What the exit statuses of the command mean.

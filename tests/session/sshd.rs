@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ship::session::{Connector, NoPrompt, Session, Settings, Target};
+use ship::session::{Connector, NoPrompt, Session, Settings};
+use ship::target::Target;
 use tempfile::TempDir;
 
 /// What is special about a server.
@@ -56,6 +57,9 @@ impl Sshd {
         }
         keygen(&["-t", "ed25519", "-N", "", "-C", "host"], &at("host_ed25519"));
         keygen(&["-t", "ed25519", "-N", "", "-C", "client"], &at("client/id_ed25519"));
+        keygen(&["-t", "ecdsa", "-N", "", "-C", "host"], &at("host_ecdsa"));
+        keygen(&["-t", "ed25519", "-N", "", "-C", "authority"], &at("ca"));
+        sign(&at("ca"), &["-h", "-n", "web.example.org,127.0.0.1"], &at("host_ed25519.pub"));
         fs::copy(at("client/id_ed25519.pub"), at("authorized_keys")).unwrap();
         write_script(&at("login"), &login_script(folder.path(), &options));
         if am_root() {
@@ -134,6 +138,22 @@ impl Sshd {
         fs::write(file, format!("{known}{public_key}\n")).unwrap();
     }
 
+    /// Gives the host key a new certificate, signed by the authority `ca` of the folder.
+    pub fn sign_host(&self, options: &[&str]) {
+        sign(&self.folder.path().join("ca"), options, &self.folder.path().join("host_ed25519.pub"));
+        self.reload();
+    }
+
+    /// Has the server read its files again, and waits until it has.
+    fn reload(&self) {
+        let before = self.log().matches("Server listening").count();
+        let process = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &process]).status().unwrap().success());
+        while self.log().matches("Server listening").count() == before {
+            std::thread::yield_now();
+        }
+    }
+
     /// What the server has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -161,6 +181,20 @@ pub fn user() -> String {
 /// Makes a key pair at `file` with the given options of ssh-keygen(1).
 pub fn keygen(options: &[&str], file: &Path) {
     let output = Command::new("ssh-keygen").arg("-q").args(options).arg("-f").arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes a certificate of the key in `public_key` with the authority `ca` and options of ssh-keygen(1).
+pub fn sign(ca: &Path, options: &[&str], public_key: &Path) {
+    let output = Command::new("ssh-keygen")
+        .arg("-q")
+        .arg("-s")
+        .arg(ca)
+        .args(["-I", "test"])
+        .args(options)
+        .arg(public_key)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

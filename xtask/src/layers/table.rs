@@ -16,6 +16,7 @@ pub const ROOMS: &[Room] = &[
     // Words that every other room speaks. Each may use those above it.
     Room { name: "secret", may_use: &[] },
     Room { name: "output", may_use: &["secret"] },
+    Room { name: "target", may_use: &["secret"] },
     Room { name: "document", may_use: &["secret", "output"] },
     Room { name: "command", may_use: &["secret", "output", "document"] },
     Room { name: "layout", may_use: &["secret", "output", "document", "command"] },
@@ -34,29 +35,32 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        may_use: &["secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step"],
+        may_use: &[
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
+        ],
     },
     Room {
         name: "plan",
         may_use: &[
-            "secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step", "config",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config",
         ],
     },
     // Talking to hosts, which knows nothing of recipes or plans.
-    Room { name: "session", may_use: &["command", "event", "secret", "output"] },
+    Room { name: "session", may_use: &["command", "event", "secret", "target", "output"] },
     // Doing.
     Room {
         name: "fleet",
         may_use: &[
-            "secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session",
         ],
     },
     Room {
         name: "execute",
         may_use: &[
-            "secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet",
         ],
     },
     // Telling, which knows nothing but what happened.
@@ -65,17 +69,17 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "error",
         may_use: &[
-            "secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet", "execute",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet", "execute",
         ],
     },
     // A server to deploy to, and a deploy that goes through the same door as any other.
-    Room { name: "demo", may_use: &["command", "event", "secret", "output", "session", "error", "cli"] },
+    Room { name: "demo", may_use: &["command", "event", "secret", "output", "session", "report", "error", "cli"] },
     Room {
         name: "cli",
         may_use: &[
-            "secret", "output", "document", "command", "layout", "event", "artifact", "lock", "facts", "step",
-            "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
+            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
+            "step", "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
         ],
     },
     Room { name: "main", may_use: &["cli", "error"] },
