@@ -293,6 +293,14 @@ async fn lock_and_look_at(
                 advice: Some(format!("as root, once, for the login user: install -d -o USER {root}")),
             });
         }
+        // flock(1) ends with 1 where somebody else holds the lock; any other status is a trouble of its own.
+        if answers.get(index).and_then(|answer| answer.status.clone()) != Some(Status::Exited(1)) {
+            return Err(Refused {
+                host: member.name.clone(),
+                why: format!("the deploy lock cannot be taken with flock(1): {output}"),
+                advice: Some("install util-linux (or BusyBox with this applet)".to_owned()),
+            });
+        }
         let who = ask(member.session.as_ref(), vec![lock::holder(&member.layout)]).await;
         let who = who.map_err(|error| lost(member, &error))?;
         let who = who.first().map(|answer| lock::parse(&visible(answer.stdout.trim_ascii_end()))).unwrap_or_default();

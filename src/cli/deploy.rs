@@ -150,8 +150,8 @@ pub async fn run(
     };
     let facts = ReleaseFacts { release: None, revision, branch };
     let prepared = prepare(&project, machine, &stage, &source, &members, facts, batch, !only_show, &args.change).await;
-    let plan = match prepared {
-        Ok(plan) => plan,
+    let Prepared { plan, holder, files } = match prepared {
+        Ok(prepared) => prepared,
         Err(stop) => {
             close(&members).await;
             return match stop {
@@ -162,14 +162,16 @@ pub async fn run(
         }
     };
     if only_show {
-        let text = show::text(&plan.plan, global.verbose);
+        let text = show::text(&plan, global.verbose);
         close(&members).await;
         let masked = stage.sink.masker().mask(&text);
         stage.quiet().await;
         return report::print_stdout(&masked).map_err(|error| Error::new(Kind::Failed, error.to_string()));
     }
-    let fleet = Fleet { members, holder: plan.holder, patience: args.change.lock_wait.unwrap_or_default() };
-    operation::carry_out(stage, machine, plan.plan, fleet, args.change.timing).await
+    let fleet = Fleet { members, holder, patience: args.change.lock_wait.unwrap_or_default() };
+    let result = operation::carry_out(stage, machine, plan, fleet, args.change.timing).await;
+    drop(files);
+    result
 }
 
 /// Why there is no plan.
@@ -188,6 +190,8 @@ impl From<Error> for Stop {
 struct Prepared {
     plan: Plan,
     holder: crate::lock::Holder,
+    /// What the plan sends is read from here while it is carried out.
+    files: Files,
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole of what a deploy is made of, used in one place")]
@@ -233,7 +237,10 @@ async fn prepare(
         .map_err(wrong)?;
     let (facts, refused) = if lock {
         let patience = change.lock_wait.unwrap_or_default();
-        fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink).await
+        tokio::select! {
+            found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
+            () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
+        }
     } else {
         fleet::look(members, &questions).await
     };
@@ -274,7 +281,7 @@ async fn prepare(
         });
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
-    Ok(Prepared { plan, holder })
+    Ok(Prepared { plan, holder, files })
 }
 
 /// Runs the recipe's `local` steps.

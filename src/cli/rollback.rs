@@ -76,7 +76,10 @@ pub async fn run(
     let (facts, refused) = if change.dry_run {
         fleet::look(&members, &questions).await
     } else {
-        fleet::lock_and_look(&members, &questions, &holder, patience, &stage.sink).await
+        tokio::select! {
+            found = fleet::lock_and_look(&members, &questions, &holder, patience, &stage.sink) => found,
+            () = stage.cancel.cancelled() => (Vec::new(), Vec::new()),
+        }
     };
     if !refused.is_empty() || stage.cancel.is_cancelled() {
         close(&members).await;

@@ -170,7 +170,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         return Err(vec![obstacle("the recipe has no `swap` step in `publish`, so nothing would go live".to_owned())]);
     }
     let mut live = vec![(&common.release, ReleaseState::Live)];
-    live.extend(before.iter().filter(|id| is_good(facts, id)).map(|id| (id, ReleaseState::Superseded)));
+    live.extend(called_live(facts, &common.release).map(|id| (id, ReleaseState::Superseded)));
     publish.push(state_task("Mark the release live", layout, &live));
 
     let prune = prune::removable(facts, &common.release, before.as_ref(), common.keep_releases);
@@ -207,6 +207,14 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         discard: vec![discard],
         prune,
     })
+}
+
+/// The releases other than `release` whose state is live: the one that is, and one that a run which died left so.
+pub(super) fn called_live<'a>(facts: &'a Facts, release: &'a ReleaseId) -> impl Iterator<Item = &'a ReleaseId> {
+    let live = facts.releases.iter().filter(move |(id, found)| {
+        *id != release && found.present && found.state == Some(ReleaseState::Live)
+    });
+    live.map(|(id, _)| id)
 }
 
 pub(super) fn is_good(facts: &Facts, id: &ReleaseId) -> bool {

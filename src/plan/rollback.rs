@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::deploy::{batches, is_good, obstacles_of, state_task};
+use super::deploy::{batches, called_live, is_good, obstacles_of, state_task};
 use super::render::{PlannedStep, tasks};
 use super::{HostPlan, Obstacle, Plan};
 use crate::event::{Action as RunAction, Phase};
-use crate::facts::{Facts, Info, ReleaseState};
+use crate::facts::{Facts, Info, Release, ReleaseState};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::swap::Expected;
 
@@ -57,6 +57,13 @@ pub fn candidates(facts: &[&Facts]) -> Vec<ReleaseId> {
         .collect()
 }
 
+/// Whether the release was healthy: also the one that a rollback left, so that a rollback can be undone. Nobody
+/// lands on that one without having named it.
+fn was_healthy(facts: &Facts, id: &ReleaseId) -> bool {
+    let left = |release: &Release| release.present && release.state == Some(ReleaseState::RolledBack);
+    is_good(facts, id) || facts.releases.get(id).is_some_and(left)
+}
+
 /// The release to roll back to: the one that was asked for, or the newest candidate.
 pub fn target(wanted: Option<&ReleaseId>, hosts: &[(&str, &Facts)]) -> Result<ReleaseId, Vec<Obstacle>> {
     let facts: Vec<&Facts> = hosts.iter().map(|(_, facts)| *facts).collect();
@@ -79,7 +86,7 @@ pub fn target(wanted: Option<&ReleaseId>, hosts: &[(&str, &Facts)]) -> Result<Re
     };
     let missing: Vec<Obstacle> = hosts
         .iter()
-        .filter(|(_, facts)| !is_good(facts, wanted))
+        .filter(|(_, facts)| !was_healthy(facts, wanted))
         .map(|(host, facts)| {
             let text = match facts.releases.get(wanted) {
                 Some(release) if release.present => format!(
@@ -136,7 +143,13 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
     let mut publish = tasks(&host.steps, Phase::Publish, layout, facts, &common.release, &seen, false)?;
     let mut states = vec![(&common.release, ReleaseState::Live)];
     let left = before.as_ref().filter(|before| **before != common.release);
-    states.extend(left.map(|before| (before, ReleaseState::RolledBack)));
+    let others = called_live(facts, &common.release).filter(|id| Some(*id) != left);
+    states.extend(others.map(|id| (id, ReleaseState::Superseded)));
+    // Forward again, to a release that a rollback left, is no verdict on the one in between.
+    let verdict = |before: &ReleaseId| {
+        if *before > common.release { ReleaseState::RolledBack } else { ReleaseState::Superseded }
+    };
+    states.extend(left.filter(|before| is_good(facts, before)).map(|before| (before, verdict(before))));
     publish.push(state_task("Mark the release live", layout, &states));
 
     let mut put_back = Vec::new();
@@ -144,8 +157,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
         let target = layout.release_target(&common.release);
         let either = Expected { targets: seen.targets.iter().cloned().chain([target]).collect(), missing: false };
         put_back = tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either, true)?;
-        let state = facts.releases.get(before).and_then(|release| release.state).unwrap_or(ReleaseState::Ready);
-        let states = [(before, state), (&common.release, ReleaseState::Superseded)];
+        let state = |id| facts.releases.get(id).and_then(|release| release.state).unwrap_or(ReleaseState::Ready);
+        let states = [(before, state(before)), (&common.release, state(&common.release))];
         put_back.push(state_task("Mark the release from before", layout, &states));
     }
     Ok(HostPlan {
@@ -165,7 +178,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Current, Release};
+    use crate::facts::Current;
 
     fn id(second: u32) -> ReleaseId {
         ReleaseId::new(&format!("20261121T1015{second:02}Z"), "aaaaaaa").expect("an id")
@@ -204,6 +217,13 @@ mod tests {
         assert_eq!(candidates(&[&one, &other]), [id(1)]);
         let refused = target(Some(&id(2)), &[("web1", &one), ("web2", &other)]).expect_err("web2 never had it healthy");
         assert_eq!(refused.iter().map(|o| o.host.as_str()).collect::<Vec<_>>(), ["web2"]);
+    }
+
+    #[test]
+    fn a_release_that_a_rollback_left_is_gone_to_only_by_name() {
+        let host = facts(1, &[(1, Live), (2, RolledBack)]);
+        assert!(target(None, &[("web1", &host)]).is_err());
+        assert_eq!(target(Some(&id(2)), &[("web1", &host)]), Ok(id(2)));
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl<'a> Ending<'a> {
     pub fn lines(&self, run: &Run, transcript: Option<&str>, width: Option<usize>, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
         let table = self.table();
-        if !table.is_empty() && !run.is_about_output() {
+        // Where nothing ran there is no output that could say why.
+        if !table.is_empty() && (!run.is_about_output() || self.outcome == Outcome::Refused) {
             lines.extend(table.lines(width, 2, paint));
             lines.push(String::new());
         }

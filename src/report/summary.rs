@@ -68,7 +68,7 @@ impl Summary {
         if let Some(description) = &run.description {
             text.push_str(&format!("{}\n\n", prose(description)));
         }
-        if !run.is_about_output() && !ending.hosts.is_empty() {
+        if (!run.is_about_output() || ending.outcome == Outcome::Refused) && !ending.hosts.is_empty() {
             text.push_str("| Host | Before | After | State | Why |\n|---|---|---|---|---|\n");
             for host in ending.hosts {
                 let cell = |text: Option<&str>| prose(text.unwrap_or("-"));
