@@ -14,9 +14,9 @@ use tokio::net::UnixStream;
 
 use super::config::Route;
 use super::deadline::{Deadline, Over};
-use super::host_key::fingerprint;
 use super::keys::{self, Found, Keyring};
 use super::offers::{Holder, Offer, Offers, Signing, SigningError};
+use super::pin::fingerprint;
 use super::pipes::Meter;
 use super::ssh::Client;
 use super::{ConnectError, Prompt, Settings};
@@ -64,6 +64,8 @@ pub(super) struct Login<'a> {
 struct Progress {
     /// The methods that may go on; none as long as it was not asked.
     methods: Option<MethodSet>,
+    /// The methods that are not ours.
+    without: Vec<MethodKind>,
     /// What was tried and noticed, for the message.
     tried: Vec<String>,
     notes: Vec<String>,
@@ -71,14 +73,15 @@ struct Progress {
 
 impl Progress {
     fn allows(&self, method: MethodKind) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.contains(&method))
+        !self.without.contains(&method) && self.methods.as_ref().is_none_or(|methods| methods.contains(&method))
     }
 }
 
 impl Login<'_> {
     /// Logs in over `handle`.
     pub(super) async fn run(&self, handle: &mut Handle<Client>) -> Result<(), Failure> {
-        let mut progress = Progress { methods: None, tried: Vec::new(), notes: Vec::new() };
+        let mut progress =
+            Progress { methods: None, without: self.route.without.clone(), tried: Vec::new(), notes: Vec::new() };
         let mut agent = self.agent(handle, &mut progress).await?;
         let held = match &mut agent {
             Some(agent) => self.held(agent, &mut progress).await?,

@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// commands, which it cannot stop.
 const GRACE: Duration = Duration::from_secs(15);
 
+/// How long output may still come after the shell has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How far the two clocks may differ: the host's starts before the news of the start is here.
 const SKEW: Duration = Duration::from_millis(250);
 
@@ -48,6 +51,11 @@ impl Clock {
         let bounded = command
             .is_some_and(|command| command.sudo_argv().is_none() && !matches!(command.program(), Program::Session(_)));
         Self { index, limit, deadline: started + limit + GRACE, running: true, started, bounded }
+    }
+
+    /// Whoever runs the command has ended: its last words are all that is waited for.
+    pub(super) fn hurry(&mut self) {
+        self.deadline = self.deadline.min(Instant::now() + LAST_WORDS);
     }
 
     /// Says [`Status::TimedOut`] for the statuses with which `timeout(1)` reports that it ended the

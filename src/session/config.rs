@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use russh::MethodKind;
+
 use super::host_key::{Rules, Unknown};
-use super::{ConnectError, Settings};
+use super::{ConnectError, Settings, proxy_jump};
 use crate::output::visible;
 use crate::target::Target;
 
@@ -37,6 +39,8 @@ pub(super) struct Route {
     pub(super) identities_only: bool,
     /// The agent's socket.
     pub(super) agent: Option<PathBuf>,
+    /// Methods that `ssh_config` switches off.
+    pub(super) without: Vec<MethodKind>,
     /// `ConnectTimeout`.
     pub(super) timeout: Option<Duration>,
 }
@@ -184,8 +188,11 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
                     _ => Unknown::Ask,
                 };
             }
+            "pubkeyauthentication" if off(value) => route.without.push(MethodKind::PublicKey),
+            "passwordauthentication" if off(value) => route.without.push(MethodKind::Password),
+            "kbdinteractiveauthentication" if off(value) => route.without.push(MethodKind::KeyboardInteractive),
             "connecttimeout" => route.timeout = value.parse().ok().map(Duration::from_secs),
-            "proxyjump" if !unset => route.jump = Some(Box::new(jump(value, target)?)),
+            "proxyjump" if !unset => route.jump = Some(Box::new(proxy_jump::read(value, target)?)),
             "proxycommand" if !unset && target.jump.is_none() => {
                 return Err(refuse(
                     "a ProxyCommand",
@@ -210,44 +217,8 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
     Ok(route)
 }
 
-/// The last host of a `ProxyJump` list, each with the one before it as its own jump.
-fn jump(list: &str, target: &Target) -> Result<Target, ConnectError> {
-    let mut last: Option<Target> = None;
-    for hop in list.split(',') {
-        let hop = hop.trim();
-        let hop = hop.strip_prefix("ssh://").unwrap_or(hop);
-        let (user, place) = match hop.rsplit_once('@') {
-            Some((user, place)) => (Some(user.to_owned()), place),
-            None => (None, hop),
-        };
-        let (address, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => (address, port.strip_prefix(':')),
-            None => match place.split_once(':') {
-                Some((address, port)) if !port.contains(':') => (address, Some(port)),
-                _ => (place, None),
-            },
-        };
-        let port = port.map(str::parse).transpose().map_err(|_| ConnectError {
-            message: format!(
-                "ssh_config has a ProxyJump for {} that is not one: `{}`",
-                target.name,
-                visible(hop.as_bytes())
-            ),
-            advice: Some("It is `[user@]host[:port]`, several separated by commas.".to_owned()),
-        })?;
-        last = Some(Target {
-            name: format!("{address} (jump host of {})", target.name),
-            address: address.to_owned(),
-            port,
-            user,
-            jump: last.map(Box::new),
-            ..Target::default()
-        });
-    }
-    last.ok_or_else(|| ConnectError {
-        message: format!("ssh_config has an empty ProxyJump for {}", target.name),
-        advice: None,
-    })
+fn off(value: &str) -> bool {
+    matches!(value, "no" | "false")
 }
 
 /// `IdentityAgent`: a socket, `SSH_AUTH_SOCK`, the name of another variable, or none.
@@ -344,21 +315,6 @@ mod tests {
     fn a_proxy_command_is_refused_with_what_to_do() {
         let error = read("proxycommand nc %h %p\n", &web(), &settings()).unwrap_err();
         assert!(error.advice.unwrap().contains("ProxyJump"));
-    }
-
-    #[test]
-    fn jump_hosts_in_every_spelling() {
-        for (text, address, port) in [
-            ("b", "b", None),
-            ("b:22", "b", Some(22)),
-            ("[::1]:2022", "::1", Some(2022)),
-            ("::1", "::1", None),
-            ("ssh://u@b:7", "b", Some(7)),
-        ] {
-            let hop = jump(text, &web()).unwrap();
-            assert_eq!((hop.address.as_str(), hop.port), (address, port), "{text}");
-        }
-        assert!(jump("b:x", &web()).is_err());
     }
 
     #[tokio::test]

@@ -12,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::auth::{Failure, Login};
 use super::config::Route;
 use super::deadline::Deadline;
-use super::host_key::{Expected, Unknown, Verdict, fingerprint, kind};
+use super::host_key::{Expected, Unknown, Verdict};
 use super::keys::Keyring;
+use super::pin::{fingerprint, kind};
 use super::pipes::Meter;
 use super::socket::{self, Duplex, Greeting, Wire};
 use super::ssh::{self, Client, Seen, Ssh};
@@ -104,7 +105,7 @@ impl Connector {
     /// The connection to a jump host, made where there is none that lives. One that could not be made is
     /// not tried again for each host behind it.
     async fn bastion(&self, jump: &Target, depth: usize) -> Result<Arc<Line>, ConnectError> {
-        let key = format!("{jump:?}");
+        let key = key(jump);
         let place = self.bastions.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let mut line = place.lock().await;
         match line.as_ref() {
@@ -339,6 +340,13 @@ impl Attempt<'_> {
         }
         Trouble::Final(ConnectError { message, advice: None })
     }
+}
+
+/// What makes two jump hosts the same: not the host of the inventory that names them.
+fn key(jump: &Target) -> String {
+    let Target { address, port, user, identity_file, host_keys, jump, .. } = jump;
+    let before = jump.as_deref().map(key);
+    format!("{address} {port:?} {user:?} {identity_file:?} {host_keys:?} {before:?}")
 }
 
 /// How long to wait before the next try: twice as long each time, and not together with the others.

@@ -10,12 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::bootstrap::bootstrap;
 use super::clock::Clock;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
-use super::{Body, Lost, Reply, Status};
+use super::{Body, Lost, Reply, Status, script};
 use crate::command::Command;
 
 /// How long a command whose body failed has to end after it was told to.
@@ -40,10 +39,11 @@ async fn converse(
 ) -> Result<(), Lost> {
     let nonce = Nonce::new()?;
     let mut streams = Streams::new(&nonce);
-    let (line, script) = bootstrap(&script(command, &nonce));
+    let (line, text) = script::bootstrap(&script::fed(command, &nonce));
     let Pipes { input, mut output } = host.start(&line).await?;
-    host.meter().round_trips(1);
-    let _ = input.send(script.into()).await;
+    // The server's window, and the end.
+    host.meter().round_trips(2);
+    let _ = input.send(text.into()).await;
 
     let mut input = Some(input);
     let mut sent: u64 = 0;
@@ -56,24 +56,11 @@ async fn converse(
                     Some(Chunk::Output(stream, bytes)) => streams.push(stream, bytes)?,
                     Some(Chunk::Exited(how)) => {
                         exit = Some(how);
+                        clock.hurry();
                         continue;
                     }
                     Some(Chunk::Refused(lost)) => return Err(lost),
-                    None => {
-                        for reply in streams.finish() {
-                            let _ = replies.send(reply).await;
-                        }
-                        return match exit {
-                            Some(Exit::Signal(name)) => {
-                                let _ = replies.send(Reply::Ended { index: 0, status: Status::Signalled(name) }).await;
-                                Ok(())
-                            }
-                            Some(Exit::Status(status)) => Err(Lost {
-                                reason: format!("the command's shell ended with status {status}, without a word"),
-                            }),
-                            None => Err(host.loss()),
-                        };
-                    }
+                    None => return end(exit, &mut streams, host.as_ref(), replies).await,
                 };
                 for reply in news {
                     if let Reply::Started { .. } = &reply {
@@ -104,6 +91,9 @@ async fn converse(
                 }
             },
             () = tokio::time::sleep_until(clock.deadline) => {
+                if exit.is_some() {
+                    return end(exit, &mut streams, host.as_ref(), replies).await;
+                }
                 if !clock.running {
                     return Err(Lost { reason: "the host's shell does not answer".to_owned() });
                 }
@@ -111,6 +101,28 @@ async fn converse(
                 return Ok(());
             }
         }
+    }
+}
+
+/// The streams have ended without the command's last marker.
+async fn end(
+    exit: Option<Exit>,
+    streams: &mut Streams,
+    host: &dyn Host,
+    replies: &mpsc::Sender<Reply>,
+) -> Result<(), Lost> {
+    for reply in streams.finish() {
+        let _ = replies.send(reply).await;
+    }
+    match exit {
+        Some(Exit::Signal(name)) => {
+            let _ = replies.send(Reply::Ended { index: 0, status: Status::Signalled(name) }).await;
+            Ok(())
+        }
+        Some(Exit::Status(status)) => {
+            Err(Lost { reason: format!("the command's shell ended with status {status}, without a word") })
+        }
+        None => Err(host.loss()),
     }
 }
 
@@ -149,21 +161,4 @@ async fn stop(host: &dyn Host, process: Option<u32>, output: &mut mpsc::Receiver
         while output.recv().await.is_some() {}
     };
     let _ = tokio::time::timeout(STOP_LIMIT, ended).await;
-}
-
-/// The command in the background of a shell that names its process and waits for it. Such commands read
-/// from `/dev/null` unless told otherwise (POSIX XCU 2.9.3), hence descriptor 3.
-fn script(command: &Command, nonce: &Nonce) -> String {
-    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
-    format!(
-        "printf {start} 0; printf {start} 0 >&2\n\
-         exec 3<&0\n\
-         {} <&3 3<&- &\n\
-         exec 3<&- </dev/null\n\
-         printf {process} $!\n\
-         wait $!\n\
-         set -- 0 $?\n\
-         printf {end} \"$@\"; printf {end} \"$@\" >&2",
-        command.to_shell()
-    )
 }

@@ -10,9 +10,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Lost;
-use super::bootstrap::bootstrap;
 use super::pipes::{Host, Pipes};
+use super::{Lost, script};
 
 /// How often this machine gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -43,9 +42,9 @@ impl Guard {
     }
 
     async fn with_times(host: Arc<dyn Host>, process: u32, heartbeat: Duration, silence: u64) -> Result<Self, Lost> {
-        let (line, script) = bootstrap(&watchdog(process, silence));
+        let (line, text) = script::bootstrap(&script::watchdog(process, silence));
         let Pipes { input, mut output } = host.start(&line).await?;
-        let _ = input.send(script.into()).await;
+        let _ = input.send(text.into()).await;
         let (words, mut heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             loop {
@@ -87,14 +86,34 @@ impl Guard {
     }
 }
 
-/// Reads signs of life; ends `process` when they stop, without having been told `q`. `i` interrupts its batch.
-///
-/// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself.
-fn watchdog(process: u32, silence: u64) -> String {
-    format!(
-        "while :; do\n\
-         sign=$(timeout {silence} dd bs=1 count=1 2>/dev/null)\n\
-         case $sign in .) ;; i) kill -USR1 {process} 2>/dev/null ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
-         done >/dev/null 2>&1"
-    )
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::session::local::Machine;
+
+    async fn watched(heartbeat: u64) -> (Guard, Child) {
+        let process = Command::new("sleep").arg("30").spawn().unwrap();
+        let machine = Arc::new(Machine::default());
+        let heartbeat = Duration::from_millis(heartbeat);
+        (Guard::with_times(machine, process.id(), heartbeat, 1).await.unwrap(), process)
+    }
+
+    #[tokio::test]
+    async fn silence_ends_what_is_watched() {
+        let (_guard, mut process) = watched(60_000).await;
+        let status = tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_and_a_farewell_do_not() {
+        let (guard, mut process) = watched(200).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        guard.dismiss().await;
+        assert_eq!(process.try_wait().unwrap(), None);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }

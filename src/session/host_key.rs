@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKeyOrCertificate};
 
 use super::known_hosts::{self, Entry, Marker};
+use super::pin::{Pin, fingerprint, kind};
 use super::{ConnectError, certificate};
 
 /// The host-key algorithms that are accepted, best first. RSA with SHA-1 is not.
@@ -32,31 +33,6 @@ pub(super) enum Unknown {
     Ask,
     /// Accept and record it.
     Accept,
-}
-
-/// A key that the inventory pins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Pin {
-    Key(KeyData),
-    Fingerprint(String),
-}
-
-impl Pin {
-    fn read(text: &str) -> Option<Self> {
-        let text = text.trim();
-        if text.starts_with("SHA256:") {
-            return Some(Self::Fingerprint(text.trim_end_matches('=').to_owned()));
-        }
-        let mut words = text.split_ascii_whitespace();
-        known_hosts::read_key(words.next()?, words.next()?).map(Self::Key)
-    }
-
-    fn is(&self, key: &KeyData) -> bool {
-        match self {
-            Self::Key(pinned) => pinned == key,
-            Self::Fingerprint(pinned) => *pinned == fingerprint(key),
-        }
-    }
 }
 
 /// What is known of a server before it is asked.
@@ -388,14 +364,4 @@ impl Expected {
 /// RSA is one type, whatever hash its signatures use.
 fn same_type(one: &Algorithm, other: &Algorithm) -> bool {
     one == other || matches!((one, other), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }))
-}
-
-/// The name of the type of `key`, as in `known_hosts`.
-pub(super) fn kind(key: &KeyData) -> String {
-    key.algorithm().as_str().to_owned()
-}
-
-/// `SHA256:…`, as `ssh-keygen -l` shows it.
-pub(super) fn fingerprint(key: &KeyData) -> String {
-    PublicKey::new(key.clone(), "").fingerprint(HashAlg::Sha256).to_string()
 }

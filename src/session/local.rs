@@ -30,7 +30,7 @@ pub struct Local {
 
 /// Where and with what environment processes are started.
 #[derive(Debug, Default)]
-struct Machine {
+pub(super) struct Machine {
     directory: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
     meter: Meter,
@@ -253,7 +253,7 @@ mod tests {
             replies(session.run(vec![Command::shell("true")])).await,
             [Reply::Started { index: 0 }, ended(0, 0)]
         );
-        assert_eq!((session.usage().channels, session.usage().round_trips), (1, 2));
+        assert_eq!((session.usage().channels, session.usage().round_trips), (1, 3));
     }
 
     #[tokio::test]
@@ -313,6 +313,25 @@ mod tests {
         let lost = replies(session.run(vec![Command::session("kill -9 $$"), Command::shell("echo never")])).await;
         assert!(matches!(lost.last(), Some(Reply::Lost(_))), "{lost:?}");
         assert_eq!(replies(session.run(vec![Command::shell("true")])).await.last(), Some(&ended(0, 0)));
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_no_command_and_says_so() {
+        let session = Local::new(None, Vec::new());
+        let mut running = session.run(vec![Command::shell("echo here; sleep 9"), Command::shell("echo never")]);
+        let queued = session.run(vec![Command::shell("echo never")]);
+        while let Some(reply) = running.recv().await {
+            if matches!(reply, Reply::Output { .. }) {
+                break;
+            }
+        }
+        let before = std::time::Instant::now();
+        session.close().await;
+        assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
+        for receiver in [running, queued, session.run(vec![Command::shell("true")])] {
+            let replies = replies(receiver).await;
+            assert!(matches!(replies.as_slice(), [Reply::Lost(_)]), "{replies:?}");
+        }
     }
 
     #[tokio::test]

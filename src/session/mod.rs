@@ -6,7 +6,6 @@
 //! what the commands mean, retries of commands (one that may have run is never sent again), printing.
 
 mod auth;
-mod bootstrap;
 mod certificate;
 mod channel;
 mod clock;
@@ -22,7 +21,10 @@ mod local;
 mod marker;
 mod offers;
 mod order;
+mod pin;
 mod pipes;
+mod proxy_jump;
+mod script;
 mod shell;
 mod socket;
 mod ssh;

@@ -17,15 +17,12 @@ use super::guard::Guard;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
-use super::{Lost, Reply, Status};
+use super::{Lost, Reply, Status, script};
 use crate::command::{Command, Program};
 use crate::output::visible;
 
 /// How long the shell has to end by itself when the session is closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is set up in every shell: administrators' programs are found, and `cd` goes where it is told.
-pub(super) const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; unset CDPATH";
 
 enum Job {
     Run(Vec<Command>, mpsc::Sender<Reply>),
@@ -135,23 +132,31 @@ impl Keeper {
             let job = tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
-                job = jobs.recv() => job,
+                job = jobs.recv() => match job {
+                    Some(job) => job,
+                    None => break,
+                },
                 () = drain(&mut self.open) => {
                     self.died = Some(self.forget());
                     continue;
                 }
             };
-            match job {
-                Some(Job::Run(batch, replies)) => {
-                    if let Err(lost) = self.run(&batch, &replies).await {
-                        self.give_up();
-                        let _ = replies.send(Reply::Lost(lost)).await;
-                    }
+            // Closing waits neither for a command that runs nor for those who listen to it.
+            let listener = match &job {
+                Job::Run(_, replies) => Some(replies.clone()),
+                Job::Guard(_) => None,
+            };
+            let finished = tokio::select! {
+                biased;
+                () = closing.cancelled() => false,
+                () = self.handle(job) => true,
+            };
+            if !finished {
+                self.give_up();
+                if let Some(replies) = listener {
+                    tokio::spawn(async move { replies.send(Reply::Lost(closed())).await });
                 }
-                Some(Job::Guard(answer)) => {
-                    let _ = answer.send(self.guard().await);
-                }
-                None => break,
+                break;
             }
         }
         let guard = self.guard.take();
@@ -168,6 +173,26 @@ impl Keeper {
             while let Some(Chunk::Output(..)) = output.recv().await {}
         };
         let _ = tokio::join!(leaving, tokio::time::timeout(CLOSE_LIMIT, ending));
+        jobs.close();
+        while let Some(job) = jobs.recv().await {
+            if let Job::Run(_, replies) = job {
+                let _ = replies.try_send(Reply::Lost(closed()));
+            }
+        }
+    }
+
+    async fn handle(&mut self, job: Job) {
+        match job {
+            Job::Run(batch, replies) => {
+                if let Err(lost) = self.run(&batch, &replies).await {
+                    self.give_up();
+                    let _ = replies.send(Reply::Lost(lost)).await;
+                }
+            }
+            Job::Guard(answer) => {
+                let _ = answer.send(self.guard().await);
+            }
+        }
     }
 
     /// Leaves the shell to itself: its input ends, and it cannot print any more, so it starts nothing.
@@ -203,7 +228,9 @@ impl Keeper {
             None => {
                 let nonce = Nonce::new()?;
                 let pipes = self.host.start("exec /bin/sh").await?;
-                Open { pipes, streams: Streams::new(&nonce), prelude: Some(prelude(&nonce)), exit: None, batches: 0 }
+                // The server's window, which opens when the shell has started.
+                self.host.meter().round_trips(1);
+                Open { pipes, streams: Streams::new(&nonce), prelude: Some(script::prelude(&nonce)), exit: None, batches: 0 }
             }
         };
         Ok(self.open.insert(open))
@@ -240,7 +267,6 @@ impl Keeper {
         if batch.is_empty() {
             return Ok(());
         }
-        let closing = self.closing.clone();
         let host = self.host.clone();
         let mut interrupted = self.interrupted.clone();
         interrupted.mark_unchanged();
@@ -248,7 +274,7 @@ impl Keeper {
         open.batches += 1;
         open.streams.begin();
         let mut text = open.prelude.take().unwrap_or_default();
-        text.push_str(&script(batch));
+        text.push_str(&script::batch(batch));
         host.meter().round_trips(1);
         let input = open.pipes.input.clone();
         // Sent beside the reading: the shell may be printing more than fits before it reads on.
@@ -261,7 +287,6 @@ impl Keeper {
             let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
             let chunk = tokio::select! {
                 biased;
-                () = closing.cancelled() => return Err(closed()),
                 Ok(()) = interrupted.changed(), if !told => {
                     if let Some(guard) = &self.guard {
                         guard.interrupt();
@@ -270,6 +295,8 @@ impl Keeper {
                     continue;
                 }
                 chunk = open.pipes.output.recv() => chunk,
+                // The shell is gone, and something that a command left running holds its streams.
+                () = tokio::time::sleep_until(clock.deadline), if open.exit.is_some() => None,
                 () = tokio::time::sleep_until(clock.deadline) => {
                     if !clock.running {
                         return Err(no_answer(open));
@@ -280,7 +307,11 @@ impl Keeper {
                     return Ok(());
                 }
             };
-            let Some(news) = open.take(chunk)? else {
+            let news = open.take(chunk)?;
+            if open.exit.is_some() {
+                clock.hurry();
+            }
+            let Some(news) = news else {
                 for reply in open.streams.finish() {
                     let _ = replies.send(reply).await;
                 }
@@ -340,7 +371,7 @@ async fn drain(open: &mut Option<Open>) {
     match open {
         Some(open) => loop {
             let chunk = open.pipes.output.recv().await;
-            if !matches!(open.take(chunk), Ok(Some(_))) {
+            if !matches!(open.take(chunk), Ok(Some(_))) || open.exit.is_some() {
                 return;
             }
         },
@@ -363,44 +394,4 @@ fn no_answer(open: &Open) -> Lost {
         let _ = write!(reason, " It said: {}", noise.trim());
     }
     Lost { reason }
-}
-
-/// What the shell reads first: one group, so that it is read whole or not at all.
-///
-/// SIGUSR1 (likewise) makes a busy shell skip the rest of its batch; an idle one ignores it.
-///
-/// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
-/// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
-/// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
-/// and put it off for ever while they wait for input, so the trap is set only while a command runs.
-fn prelude(nonce: &Nonce) -> String {
-    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
-    format!(
-        "{{ {ENVIRONMENT}\n\
-         s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
-         e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
-         p() {{ printf {process} \"$$\"; }}\n\
-         trap '' USR1; p; }}\n"
-    )
-}
-
-/// A batch, as the shell reads it.
-///
-/// File descriptor 8 is the deploy lock (a [`Program::Session`] opens it): nothing but the shell itself
-/// may hold it, or the lock would outlive the session in whatever a command left running.
-///
-/// A trapped signal is back to its default in what a command starts, an ignored one is not (POSIX XCU 2.11),
-/// so SIGUSR1 is ignored between batches only. The first line lets a trap that is due run before the batch
-/// begins.
-fn script(batch: &[Command]) -> String {
-    let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
-    for (index, command) in batch.iter().enumerate() {
-        let text = command.to_shell();
-        let _ = match command.program() {
-            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\ne {index} $?; }}"),
-            _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
-        };
-    }
-    script.push_str("trap '' USR1; p\n");
-    script
 }

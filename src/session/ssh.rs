@@ -24,6 +24,9 @@ use crate::output::visible;
 /// How long the server may take to open a channel.
 const CHANNEL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a farewell may wait for earlier data.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
 /// What becomes known while the connection lives.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -297,7 +300,9 @@ impl Session for Ssh {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.shell.close().await;
-            let _ = self.server.handle.disconnect(Disconnect::ByApplication, "", "").await;
+            // A connection that is stuck takes no farewell.
+            let farewell = self.server.handle.disconnect(Disconnect::ByApplication, "", "");
+            let _ = tokio::time::timeout(FAREWELL_LIMIT, farewell).await;
         })
     }
 }
@@ -306,8 +311,7 @@ impl Host for Server {
     fn start<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>> {
         Box::pin(async move {
             self.meter.channel();
-            // The channel, then the window that comes with the program's start.
-            self.meter.round_trips(2);
+            self.meter.round_trips(1);
             let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
             let channel = match opening.await {
                 Ok(Ok(channel)) => channel,

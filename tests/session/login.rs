@@ -13,7 +13,7 @@ use ship::session::{ConnectError, Connector, NoPrompt, Prompt, Settings};
 use ship::target::Target;
 
 use crate::session::commands::output;
-use crate::session::sshd::{Options, Sshd, keygen, read_key, sign};
+use crate::session::sshd::{Options, Sshd, keygen, read_key, sign, user};
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
@@ -207,7 +207,7 @@ async fn user_certificates_from_a_file_and_with_the_agent() {
         keygen(&options, &file);
         let target = with_key(&sshd, &file);
         assert!(connects(&target, sshd.settings()).await.is_err(), "{name} without certificate");
-        sign(&sshd.folder().join("ca"), &["-n", &crate::session::sshd::user()], &file.with_extension("pub"));
+        sign(&sshd.folder().join("ca"), &["-n", &user()], &file.with_extension("pub"));
         connects(&target, sshd.settings()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
 
         // Named by ssh_config, with the key in the agent.
@@ -290,11 +290,23 @@ async fn a_jump_host_has_one_connection_for_all_behind_it() {
     fs::write(&config, lines + &fs::read_to_string(&sshd.ssh_config).unwrap()).unwrap();
     let settings = Settings { ssh_config: Some(config), ..sshd.settings() };
     let target = Target { address: "behind".to_owned(), port: None, ..sshd.target() };
-    connects(&target, settings).await.unwrap();
+    let connector = Connector::new(settings, Arc::new(NoPrompt));
+    let other = Target { name: "web2".to_owned(), ..target.clone() };
+    let (one, two) = tokio::join!(connector.connect(&target), connector.connect(&other));
+    assert!(one.is_ok() && two.is_ok(), "{:?}", one.err());
+    assert_eq!(bastion.log().matches("Accepted publickey").count(), 3);
 
-    let closed = Target { port: Some(1), ..target };
+    let jump = Some(Box::new(bastion.target()));
+    let closed = Target { address: "127.0.0.1".to_owned(), port: Some(1), jump, ..sshd.target() };
     let error = connects(&closed, sshd.settings()).await.unwrap_err();
-    assert!(error.message.contains("cannot be reached"), "{error}");
+    assert!(
+        error.message.contains(&format!(
+            "@127.0.0.1:1 cannot be reached through {}@127.0.0.1:{}",
+            user(),
+            bastion.port
+        )),
+        "{error}"
+    );
 }
 
 /// A server in this process that takes a password, or answers to questions.
@@ -377,6 +389,12 @@ async fn passwords_and_questions() {
     login(plain, Some("hunter2 é"), Arc::new(NoPrompt)).await.unwrap();
     let error = login(plain, Some("wrong"), Arc::new(NoPrompt)).await.unwrap_err();
     assert!(error.message.contains("tried password"), "{error}");
+    // Not where ssh_config says no.
+    let config_before = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("Host *\n PasswordAuthentication no\n{config_before}")).unwrap();
+    let error = login(plain, Some("hunter2 é"), Arc::new(NoPrompt)).await.unwrap_err();
+    assert!(error.message.contains("tried nothing"), "{error}");
+    fs::write(&config, config_before).unwrap();
     // A person is asked where the inventory has none.
     login(plain, None, Arc::new(Answer("hunter2 é", AtomicUsize::new(0)))).await.unwrap();
     // The password answers the hidden question, a person the other.

@@ -231,8 +231,10 @@ fn launch(folder: &Path, options: &Options) -> Option<(Child, u16)> {
     let config = format!(
         "{}\nListenAddress 127.0.0.1:{port}\nHostKey {f}/host_ed25519\nAuthorizedKeysFile {f}/authorized_keys\n\
          ForceCommand {f}/login\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nLogLevel VERBOSE\nMaxStartups 100\n",
+         KbdInteractiveAuthentication no\nLogLevel VERBOSE\n{}",
         options.config.join("\n").replace("FOLDER", &folder.display().to_string()),
+        // Of this one, the last counts.
+        if options.config.iter().any(|line| line.starts_with("MaxStartups")) { "" } else { "MaxStartups 100\n" },
         f = folder.display()
     );
     fs::write(folder.join("sshd_config"), config).unwrap();
