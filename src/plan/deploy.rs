@@ -211,9 +211,10 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
 
 /// The releases other than `release` whose state is live: the one that is, and one that a run which died left so.
 pub(super) fn called_live<'a>(facts: &'a Facts, release: &'a ReleaseId) -> impl Iterator<Item = &'a ReleaseId> {
-    let live = facts.releases.iter().filter(move |(id, found)| {
-        *id != release && found.present && found.state == Some(ReleaseState::Live)
-    });
+    let live = facts
+        .releases
+        .iter()
+        .filter(move |(id, found)| *id != release && found.present && found.state == Some(ReleaseState::Live));
     live.map(|(id, _)| id)
 }
 

@@ -80,6 +80,9 @@ fn a_rollback_goes_to_the_release_that_is_named() {
     // Forward again: the release is there and was healthy.
     fleet.ship(&["rollback", "--to", &releases[2]]).exits(0);
     fleet.serves("v3");
+    fleet.ship(&["rollback"]).exits(0);
+    fleet.serves("v2");
+    fleet.ship(&["rollback", "--to", &releases[2]]).exits(0);
     fleet.ship(&["rollback", "--to", "20200101T000000Z-abcdef0"]).exits(3).says("web1").says("is not there");
     fleet.ship(&["rollback", "--to", "../../etc"]).exits(2);
     fleet.serves("v3");

@@ -98,7 +98,8 @@ fn a_step_that_a_signal_ended_is_a_failure() {
         let fleet = Fleet::of(&["web1"]);
         fleet.commit("v1", &[]);
         fleet.ship(&["deploy"]).exits(0);
-        let fleet = fleet.recipe(&[UPLOAD, SWAP, &run(phase, &format!("kill -{signal} $$"))].concat());
+        let fleet =
+            fleet.recipe(&[UPLOAD, SWAP, &run(phase, &format!("grep v1 version || kill -{signal} $$"))].concat());
         fleet.commit("v2", &[]);
         fleet.ship(&["deploy"]).exits(1).says(told);
         fleet.serves("v1");
@@ -112,7 +113,7 @@ fn hosts_that_switched_are_put_back_when_one_fails() {
     fleet.commit("v1", &[]);
     fleet.ship(&["deploy"]).exits(0);
     let before = fleet.release();
-    let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web3", "cat version; exit 1")].concat());
+    let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web3", "cat version; grep -q v1 version")].concat());
     fleet.commit("v2", &[]);
     let ran = fleet.ship(&["deploy"]).exits(1);
     let ran = ran.says("put back").says("exit status 1");

@@ -1,7 +1,7 @@
 //! Hosts that fail: in prepare, in publish, batch by batch, as many as may.
 
 use crate::deploy::fleet::Fleet;
-use crate::deploy::recipe::{SWAP, UPLOAD, run_on};
+use crate::deploy::recipe::{ONLY_V1, SWAP, UPLOAD, run_on};
 
 fn live(names: &[&str]) -> Fleet {
     let fleet = Fleet::of(names);
@@ -44,8 +44,8 @@ fn where_the_second_batch_fails_the_first_is_put_back_and_the_third_never_begins
     let fleet = live(&["web1", "web2", "web3"]);
     let seen = fleet.at("web3-began");
     let began = format!(": >'{}'", seen.display());
-    let fleet = fleet
-        .recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", "exit 1"), &run_on("publish", "web3", &began)].concat());
+    let fleet =
+        fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", ONLY_V1), &run_on("publish", "web3", &began)].concat());
     let ran = fleet.ship(&["deploy", "--batch", "1"]).exits(1);
     ran.says("batch 2 of 3").never_says("batch 3 of 3").says("put back");
     fleet.serves("v1");
@@ -55,7 +55,7 @@ fn where_the_second_batch_fails_the_first_is_put_back_and_the_third_never_begins
 #[test]
 fn a_failure_that_may_happen_puts_back_its_own_host_only() {
     let fleet = live(&["web1", "web2", "web3"]);
-    let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", "exit 1")].concat());
+    let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", ONLY_V1)].concat());
     fleet.ship(&["deploy", "--batch", "1", "--max-failures", "1"]).exits(1).says("web2");
     fleet.host_serves("web1", "v2");
     fleet.host_serves("web2", "v1");
@@ -66,7 +66,7 @@ fn a_failure_that_may_happen_puts_back_its_own_host_only() {
 #[test]
 fn one_failure_more_than_may_happen_puts_every_host_back() {
     let fleet = live(&["web1", "web2", "web3"]);
-    let fail = |host| run_on("publish", host, "exit 1");
+    let fail = |host| run_on("publish", host, ONLY_V1);
     let fleet = fleet.recipe(&[UPLOAD, SWAP, &fail("web2"), &fail("web3")].concat());
     fleet.ship(&["deploy", "--batch", "1", "--max-failures", "1"]).exits(1);
     fleet.serves("v1");
@@ -101,7 +101,7 @@ fn a_host_that_cannot_be_put_back_needs_a_person_and_says_so() {
     let fleet = live(&["web1", "web2"]);
     // Fails forwards, and fails again on the way back.
     let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", "exit 1")].concat());
-    fleet.ship(&["deploy", "--set", "x=y"]).exits(4).says("web2 needs a person").says("putting back failed");
+    fleet.ship(&["deploy"]).exits(4).says("web2 needs a person").says("putting back failed");
     fleet.host_serves("web1", "v1");
 }
 

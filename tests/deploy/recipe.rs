@@ -14,6 +14,9 @@ pub fn checked() -> String {
     [UPLOAD, SWAP, CHECK].concat()
 }
 
+/// Fails on the releases of later commits than v1; the way back to v1 is free.
+pub const ONLY_V1: &str = "grep -q v1 version";
+
 /// A step that runs `shell` on every host.
 pub fn run(phase: &str, shell: &str) -> String {
     format!("[[{phase}]]\nrun = '''{shell}'''\n")

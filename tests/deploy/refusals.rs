@@ -157,7 +157,10 @@ fn a_tool_that_a_host_lacks_is_named_and_the_others_are_not_changed() {
         std::os::unix::fs::symlink(path.unwrap(), bin.join(tool)).unwrap();
     }
     fleet.commit("v1", &[]);
-    fleet.ship(&["deploy"]).exits(3).says("web2").says("flock").never_says("sha256sum");
+    fleet.ship(&["deploy"]).exits(3).says("web2").says("flock").never_says("is held by");
+    std::os::unix::fs::symlink("/usr/bin/flock", bin.join("flock")).unwrap();
+    fs::remove_file(bin.join("sha256sum")).unwrap();
+    fleet.ship(&["deploy"]).exits(3).says("web2").says("these programs are missing: sha256sum");
     assert!(fleet.host("web1").releases().is_empty() && fleet.host("web1").unlocked());
 }
 

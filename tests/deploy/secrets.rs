@@ -22,9 +22,9 @@ fn tattler(phase: &str) -> String {
     )
 }
 
-fn fleet() -> Fleet {
+fn fleet(names: &[&str]) -> Fleet {
     let recipe = ["[vars]\nfail = \"0\"\n", UPLOAD, SETTINGS, &tattler("prepare"), SWAP, &tattler("publish")].concat();
-    let fleet = Fleet::of(&["web1", "web2"]).inventory(INVENTORY).recipe(&recipe).env("SITE_TOKEN", SECRET);
+    let fleet = Fleet::of(names).inventory(INVENTORY).recipe(&recipe).env("SITE_TOKEN", SECRET);
     fleet.write("recipes/site/settings.j2", "token = {{ secrets.token }}\n");
     fleet.commit("v1", &[]);
     fleet
@@ -45,7 +45,7 @@ fn kept_to_itself(fleet: &Fleet) {
 #[test]
 fn a_secret_is_never_shown_in_any_form_of_output() {
     for output in ["plain", "json", "github", "auto"] {
-        let fleet = fleet();
+        let fleet = fleet(&["web1"]);
         for words in [["plan", "--output", output, "-v"], ["deploy", "--output", output, "-v"]] {
             fleet.ship(&words).exits(0).never_says(SECRET).never_says("tr0ub4dor").says("[secret]");
         }
@@ -56,7 +56,7 @@ fn a_secret_is_never_shown_in_any_form_of_output() {
 
 #[test]
 fn a_secret_is_never_shown_by_a_failure() {
-    let fleet = fleet();
+    let fleet = fleet(&["web1"]);
     let ran = fleet.ship(&["deploy", "--set", "fail=6"]).exits(1);
     ran.never_says("tr0ub4dor").says("exit status 6").says("[secret]");
     kept_to_itself(&fleet);
@@ -64,7 +64,7 @@ fn a_secret_is_never_shown_by_a_failure() {
 
 #[test]
 fn a_settings_file_holds_the_secret_and_only_its_owner_reads_it() {
-    let fleet = fleet();
+    let fleet = fleet(&["web1", "web2"]);
     for _ in 0..2 {
         // The second time, where nothing changed.
         fleet.ship(&["deploy"]).exits(0);
@@ -80,7 +80,7 @@ fn a_settings_file_holds_the_secret_and_only_its_owner_reads_it() {
 
 #[test]
 fn a_secret_that_changed_is_a_new_release_and_a_rollback_brings_the_old_one_back() {
-    let fleet = fleet();
+    let fleet = fleet(&["web1"]);
     fleet.ship(&["deploy"]).exits(0);
     let fleet = fleet.env("SITE_TOKEN", "another-token");
     fleet.ship(&["deploy"]).exits(0);
@@ -94,7 +94,7 @@ fn a_secret_that_changed_is_a_new_release_and_a_rollback_brings_the_old_one_back
 #[test]
 fn a_secret_of_several_lines_is_masked_line_by_line() {
     let key = "-----BEGIN KEY-----\nAAAAB3NzaC1yc2E\nQyNTUxOQ\n-----END KEY-----";
-    let fleet = fleet().env("SITE_TOKEN", key);
+    let fleet = fleet(&["web1"]).env("SITE_TOKEN", key);
     fleet.ship(&["deploy", "-v"]).exits(0).never_says("AAAAB3NzaC1yc2E").never_says("QyNTUxOQ");
     let settings = fs::read_to_string(fleet.host("web1").root.join("current/conf/settings.txt")).unwrap();
     assert_eq!(settings, format!("token = {key}\n"));
@@ -102,7 +102,7 @@ fn a_secret_of_several_lines_is_masked_line_by_line() {
 
 #[test]
 fn a_secret_that_is_missing_is_told_before_any_connection() {
-    let fleet = fleet().env("SITE_TOKEN", "");
+    let fleet = fleet(&["web1"]).env("SITE_TOKEN", "");
     let mut command = fleet.ship_command(&["deploy"]);
     command.env_remove("SITE_TOKEN");
     crate::deploy::ran::Running::start(command).ends().exits(2).says("SITE_TOKEN").says("inventory.toml:");
