@@ -58,6 +58,13 @@ pub fn candidates(facts: &[&Facts]) -> Vec<ReleaseId> {
         .collect()
 }
 
+/// Whether the release was healthy: also the one that a rollback left, so that a rollback can be undone. Nobody
+/// lands on that one without having named it.
+fn was_healthy(facts: &Facts, id: &ReleaseId) -> bool {
+    let left = |release: &Release| release.present && release.state == Some(ReleaseState::RolledBack);
+    is_good(facts, id) || facts.releases.get(id).is_some_and(left)
+}
+
 /// The release to roll back to: the one that was asked for, or the newest candidate.
 pub fn target(wanted: Option<&ReleaseId>, hosts: &[(&str, &Facts)]) -> Result<ReleaseId, Vec<Obstacle>> {
     let facts: Vec<&Facts> = hosts.iter().map(|(_, facts)| *facts).collect();
