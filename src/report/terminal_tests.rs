@@ -358,24 +358,3 @@ fn live_lines_step_aside_for_a_question() {
     ⠴ db1       Upload                                                                             0.0s
     ");
 }
-
-/// Not a test: the deploy as it moves, to be looked at on a real terminal.
-/// `cargo test --lib -- --ignored --nocapture look_at_it`
-#[test]
-#[ignore = "for people to look at"]
-fn look_at_it() {
-    let style = Style { color: true, unicode: true, ..Style::default() };
-    for script in [rehearsal::done(), rehearsal::prepare_fails(), rehearsal::needs_person()] {
-        let mut terminal = Terminal::stderr(style.clone());
-        let mut now = 0;
-        for (seq, (at, event)) in script.iter().enumerate() {
-            while now < *at {
-                std::thread::sleep(std::time::Duration::from_millis(25));
-                now += 100;
-                terminal.tick(now);
-            }
-            terminal.event(&rehearsal::stamped(seq as u64, *at, event.clone()));
-        }
-        terminal.finish();
-    }
-}

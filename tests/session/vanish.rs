@@ -119,7 +119,7 @@ async fn pass(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
 }
 
 #[tokio::test]
-#[ignore = "takes two minutes: the host's patience with silence"]
+// Takes two minutes: the host's patience with silence.
 async fn a_client_in_a_black_hole_does_not_keep_its_lock() {
     let sshd = Sshd::start(Options::default());
     let other = sshd.session().await;
