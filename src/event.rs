@@ -238,6 +238,8 @@ pub enum Event {
         name: String,
         /// The command, as it would be typed.
         command: Option<String>,
+        /// Whether it is ship's own bookkeeping.
+        own: bool,
     },
     /// A task printed a line.
     TaskOutput {
@@ -271,6 +273,8 @@ pub enum Event {
         /// How.
         #[serde(flatten)]
         result: TaskResult,
+        /// Whether it is ship's own bookkeeping.
+        own: bool,
         /// How long it took, in milliseconds.
         millis: u64,
     },

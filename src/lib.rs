@@ -19,6 +19,7 @@
 //! | [`output`] | bytes from a host become lines that are safe to show |
 //! | [`document`] | TOML whose values know their place; problems with file:line:column |
 //! | [`command`] | commands as values; the only place that quotes for the shell |
+//! | [`target`] | where and as whom to connect |
 //! | [`layout`] | paths on a host, names of releases |
 //! | [`event`] | what happened |
 //! | [`artifact`] | the tree that is uploaded: source, manifest, difference, pack |
@@ -45,13 +46,25 @@
 //! - Shell that decides: what a host looks like is a fact, and Rust decides on it.
 //! - Meaning read from the text of stderr.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run real programs and read the clock"))]
+
 pub mod artifact;
+pub mod cli;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod document;
+pub mod error;
 pub mod event;
+pub mod execute;
+pub mod facts;
+pub mod fleet;
 pub mod layout;
+pub mod lock;
 pub mod output;
+pub mod plan;
+pub mod report;
 pub mod secret;
 pub mod session;
 pub mod step;
+pub mod target;

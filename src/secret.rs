@@ -69,7 +69,7 @@ impl Masker {
                     forms.push(url_encoded(part).into_bytes());
                     if let Ok(json) = serde_json::to_string(part) {
                         let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-                    forms.extend(inner.map(|inner| inner.as_bytes().to_vec()));
+                        forms.extend(inner.map(|inner| inner.as_bytes().to_vec()));
                     }
                     forms.push(base64(part.as_bytes()).into_bytes());
                 }

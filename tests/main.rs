@@ -10,4 +10,6 @@
     reason = "a test that cannot go on panics; helpers of tests do not count as tests for clippy"
 )]
 
+mod demo;
+mod deploy;
 mod session;

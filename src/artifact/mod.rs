@@ -1,1 +1,30 @@
-//! (under construction)
+//! The tree that is uploaded: where it comes from, its list of paths and digests, what of it a host
+//! already has, and the stream that carries the rest.
+//!
+//! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
+//! the manifest a host has → [`pack`] streams what is missing. Deliberately absent: hosts (`session`),
+//! and what is done with the stream there (`step`).
+
+pub mod difference;
+mod digest;
+mod links;
+pub mod manifest;
+pub mod memory;
+pub mod pack;
+pub mod path;
+pub mod pattern;
+mod scan;
+pub mod source;
+pub mod tree;
+mod walk;
+
+pub use difference::{Difference, difference};
+pub use manifest::{Entry, Kind, Manifest};
+pub use memory::MemoryFile;
+pub use pack::{Body, Packing};
+pub use pattern::check_pattern;
+pub use scan::{Part, ScanOptions, scan};
+pub use tree::{Tree, TreeProblem};
+
+#[cfg(test)]
+mod round_trip;

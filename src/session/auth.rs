@@ -19,9 +19,10 @@ use super::offers::{Holder, Offer, Offers, Signing, SigningError};
 use super::pin::fingerprint;
 use super::pipes::Meter;
 use super::ssh::Client;
-use super::{ConnectError, Prompt, Settings, Target};
+use super::{ConnectError, Prompt, Settings};
 use crate::output::visible;
 use crate::secret::Secret;
+use crate::target::Target;
 
 /// How many keys are offered.
 const MOST_KEYS: usize = 5;

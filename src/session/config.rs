@@ -11,8 +11,9 @@ use std::time::Duration;
 use russh::MethodKind;
 
 use super::host_key::{Rules, Unknown};
-use super::{ConnectError, Settings, Target, proxy_jump};
+use super::{ConnectError, Settings, proxy_jump};
 use crate::output::visible;
+use crate::target::Target;
 
 /// How long `ssh -G` may take: a `Match exec` in the user's file runs commands.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -18,8 +18,9 @@ use super::pin::{fingerprint, kind};
 use super::pipes::Meter;
 use super::socket::{self, Duplex, Greeting, Wire};
 use super::ssh::{self, Client, Seen, Ssh};
-use super::{BoxFuture, ConnectError, Connected, Prompt, Settings, Target};
+use super::{BoxFuture, ConnectError, Connected, Prompt, Settings};
 use crate::output::visible;
+use crate::target::Target;
 
 /// How many connections to one server may be on their way to a login. OpenSSH begins to drop some at
 /// ten (sshd_config(5), `MaxStartups`).

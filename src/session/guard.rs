@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::pipes::{Host, Pipes};
 use super::{Lost, script};
@@ -22,9 +22,16 @@ const SILENCE: u64 = 60;
 /// How long the watchdog has to leave.
 const LEAVING: Duration = Duration::from_secs(2);
 
+/// What the watchdog is told beside signs of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Interrupt,
+    Farewell,
+}
+
 /// The watchdog of one shell.
 pub(super) struct Guard {
-    farewell: CancellationToken,
+    words: mpsc::UnboundedSender<Word>,
     task: JoinHandle<()>,
 }
 
@@ -38,15 +45,19 @@ impl Guard {
         let (line, text) = script::bootstrap(&script::watchdog(process, silence));
         let Pipes { input, mut output } = host.start(&line).await?;
         let _ = input.send(text.into()).await;
-        let farewell = CancellationToken::new();
-        let leaving = farewell.clone();
+        let (words, mut heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    () = leaving.cancelled() => {
-                        let _ = input.send(Bytes::from_static(b"q")).await;
-                        break;
-                    }
+                    word = heard.recv() => match word {
+                        Some(Word::Interrupt) => {
+                            let _ = input.send(Bytes::from_static(b"i")).await;
+                        }
+                        Some(Word::Farewell) | None => {
+                            let _ = input.send(Bytes::from_static(b"q")).await;
+                            break;
+                        }
+                    },
                     () = tokio::time::sleep(heartbeat) => {
                         if input.send(Bytes::from_static(b".")).await.is_err() {
                             return;
@@ -60,12 +71,17 @@ impl Guard {
             drop(input);
             while output.recv().await.is_some() {}
         });
-        Ok(Self { farewell, task })
+        Ok(Self { words, task })
+    }
+
+    /// Has the shell skip the rest of its batch once its running command has ended.
+    pub(super) fn interrupt(&self) {
+        let _ = self.words.send(Word::Interrupt);
     }
 
     /// Sends the watchdog away, which has nothing to watch any more, and waits a moment until it has left.
     pub(super) async fn dismiss(self) {
-        self.farewell.cancel();
+        let _ = self.words.send(Word::Farewell);
         let _ = tokio::time::timeout(LEAVING, self.task).await;
     }
 }

@@ -58,6 +58,11 @@ impl Session for Local {
         Box::pin(self.shell.guard())
     }
 
+    fn interrupt(&self) -> BoxFuture<'_, ()> {
+        self.shell.interrupt();
+        Box::pin(async {})
+    }
+
     fn usage(&self) -> Usage {
         self.host.meter.usage()
     }
@@ -177,6 +182,32 @@ mod tests {
             }
         }
         all
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_lets_the_running_command_end_and_skips_the_rest() {
+        let session = Local::new(None, std::env::vars_os().collect());
+        session.guard().await.unwrap();
+        // It waits for its own interrupt, so no time is guessed.
+        let folder = tempfile::tempdir().unwrap();
+        let flag = folder.path().join("go").to_string_lossy().into_owned();
+        let wait = format!("echo started; while [ ! -e {flag} ]; do sleep 0.05; done; echo ended");
+        let mut receiver = session.run(vec![Command::shell(wait), Command::argv(["echo", "never"])]);
+        let mut seen = Vec::new();
+        while let Some(reply) = receiver.recv().await {
+            if matches!(reply, Reply::Output { .. }) && seen.len() < 2 {
+                session.interrupt().await;
+                // The signal is on its way once the guard has answered nothing else: it is trapped, not lost.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                std::fs::write(&flag, "").unwrap();
+            }
+            seen.push(reply);
+        }
+        assert!(seen.contains(&ended(0, 0)), "{seen:?}");
+        assert!(!seen.iter().any(|reply| matches!(reply, Reply::Started { index: 1 })), "{seen:?}");
+        let next = replies(session.run(vec![Command::argv(["echo", "next"])])).await;
+        assert_eq!(next, [Reply::Started { index: 0 }, output(0, Stream::Stdout, "next\n"), ended(0, 0)]);
+        session.close().await;
     }
 
     fn output(index: usize, stream: Stream, text: &str) -> Reply {

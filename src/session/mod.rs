@@ -12,8 +12,6 @@ mod clock;
 mod config;
 mod connect;
 mod deadline;
-#[cfg(test)]
-pub mod fake;
 mod feed;
 mod guard;
 mod host_key;
@@ -141,35 +139,15 @@ pub trait Session: Send + Sync {
     /// the deploy lock that it holds cannot outlive a client that vanished without a word.
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>>;
 
+    /// Lets the running command end and does not start the rest of its batch; the replies then end without
+    /// a status for the rest. Without effect where nothing runs.
+    fn interrupt(&self) -> BoxFuture<'_, ()>;
+
     /// What the session has cost so far.
     fn usage(&self) -> Usage;
 
     /// Ends the shell and the connection. What is still running on the host is not stopped.
     fn close(&self) -> BoxFuture<'_, ()>;
-}
-
-/// Where and as whom to connect. Made by `config` from the inventory; `~/.ssh/config` fills the gaps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Target {
-    /// The host's name in the inventory, for messages.
-    pub name: String,
-    /// Host name, address, or a `Host` of `~/.ssh/config`.
-    pub address: String,
-    /// The port, where the inventory says one.
-    pub port: Option<u16>,
-    /// The user, where the inventory says one.
-    pub user: Option<String>,
-    /// The private key, where the inventory says one; offered first.
-    pub identity_file: Option<PathBuf>,
-    /// The only host keys that are accepted, in OpenSSH's public-key format or as `SHA256:…`, where the
-    /// inventory pins any.
-    pub host_keys: Vec<String>,
-    /// The host to go through, where the inventory says one.
-    pub jump: Option<Box<Target>>,
-    /// The password for password and keyboard-interactive logins, where the inventory has one.
-    pub password: Option<Secret>,
-    /// Whether the host may use our agent.
-    pub forward_agent: bool,
 }
 
 /// What connecting needs to know of this machine; `main` fills it from the environment.

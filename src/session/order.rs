@@ -33,6 +33,8 @@ pub(super) struct Streams {
     /// The command that runs or is about to.
     current: usize,
     process: Option<u32>,
+    /// How often the shell has said who it is: once when it began and once after each batch.
+    introductions: usize,
     /// Output outside of commands: the greeting of a login shell, or of what a command left running.
     noise: Vec<u8>,
 }
@@ -42,7 +44,13 @@ impl Streams {
     pub(super) fn new(nonce: &Nonce) -> Self {
         let lane =
             |stream| Lane { stream, reader: Reader::new(nonce), waiting: VecDeque::new(), started: false, ended: None };
-        Self { lanes: [lane(Stream::Stdout), lane(Stream::Stderr)], current: 0, process: None, noise: Vec::new() }
+        Self {
+            lanes: [lane(Stream::Stdout), lane(Stream::Stderr)],
+            current: 0,
+            process: None,
+            introductions: 0,
+            noise: Vec::new(),
+        }
     }
 
     /// Expects the markers of a new batch, which counts its commands from 0.
@@ -57,6 +65,11 @@ impl Streams {
     /// The process that the shell named in its last marker of that kind.
     pub(super) fn process(&self) -> Option<u32> {
         self.process
+    }
+
+    /// How often the shell has said who it is: once when it began and once after each batch.
+    pub(super) fn introductions(&self) -> usize {
+        self.introductions
     }
 
     /// The last of what was printed outside of commands.
@@ -111,7 +124,10 @@ impl Streams {
         let Some(lane) = self.lanes.get_mut(at) else { return };
         while lane.ended.is_none() {
             match lane.waiting.pop_front() {
-                Some(Piece::Mark(Mark::Process(id))) => self.process = Some(id),
+                Some(Piece::Mark(Mark::Process(id))) => {
+                    self.process = Some(id);
+                    self.introductions += 1;
+                }
                 Some(Piece::Mark(Mark::Started(_))) => {
                     lane.started = true;
                     if !announced {

@@ -1,6 +1,7 @@
 //! Reads the list of jump hosts of ssh_config(5), `ProxyJump`, as targets behind each other.
 
-use super::{ConnectError, Target};
+use super::ConnectError;
+use crate::target::Target;
 use crate::output::visible;
 
 /// The last host of a `ProxyJump` list, each with the one before it as its own jump.

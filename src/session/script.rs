@@ -15,14 +15,16 @@ const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PA
 /// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
 /// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
 /// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
-/// and put it off for ever while they wait for input, so the trap is set only while a command runs.
+/// and put it off for ever while they wait for input, so the trap is set only while a command runs. SIGUSR1
+/// makes a busy shell skip the rest of its batch; an idle one ignores it. `p` says who the shell is.
 pub(super) fn prelude(nonce: &Nonce) -> String {
     let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
     format!(
         "{{ {ENVIRONMENT}\n\
          s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
          e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
-         printf {process} \"$$\"; }}\n"
+         p() {{ printf {process} \"$$\"; }}\n\
+         trap '' USR1; p; }}\n"
     )
 }
 
@@ -30,8 +32,12 @@ pub(super) fn prelude(nonce: &Nonce) -> String {
 ///
 /// File descriptor 8 is the deploy lock (a [`Program::Session`] opens it): nothing but the shell itself
 /// may hold it, or the lock would outlive the session in whatever a command left running.
+///
+/// A trapped signal is back to its default in what a command starts, an ignored one is not (POSIX XCU 2.11),
+/// so SIGUSR1 is ignored between batches only. The first line lets a trap that is due run before the batch
+/// begins.
 pub(super) fn batch(commands: &[Command]) -> String {
-    let mut script = String::from("ship_failed=\n");
+    let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
     for (index, command) in commands.iter().enumerate() {
         let text = command.to_shell();
         let _ = match command.program() {
@@ -39,6 +45,7 @@ pub(super) fn batch(commands: &[Command]) -> String {
             _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
         };
     }
+    script.push_str("trap '' USR1; p\n");
     script
 }
 
@@ -74,14 +81,14 @@ pub(super) fn fed(command: &Command, nonce: &Nonce) -> String {
     )
 }
 
-/// Reads signs of life; ends `process` when they stop, without having been told `q`.
+/// Reads signs of life; ends `process` when they stop, without having been told `q`. `i` interrupts its batch.
 ///
 /// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself.
 pub(super) fn watchdog(process: u32, silence: u64) -> String {
     format!(
         "while :; do\n\
          sign=$(timeout {silence} dd bs=1 count=1 2>/dev/null)\n\
-         case $sign in .) ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
+         case $sign in .) ;; i) kill -USR1 {process} 2>/dev/null ;; q) exit 0 ;; *) kill -TERM {process} 2>/dev/null; exit 0 ;; esac\n\
          done >/dev/null 2>&1"
     )
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -33,6 +33,7 @@ enum Job {
 pub(super) struct Shell {
     jobs: mpsc::UnboundedSender<Job>,
     closing: CancellationToken,
+    interrupts: watch::Sender<u64>,
 }
 
 impl Shell {
@@ -40,9 +41,11 @@ impl Shell {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        let keeper = Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone() };
+        let (interrupts, interrupted) = watch::channel(0);
+        let keeper =
+            Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone(), interrupted };
         tokio::spawn(keeper.work(inbox));
-        Self { jobs, closing }
+        Self { jobs, closing, interrupts }
     }
 
     /// See [`super::Session::run`].
@@ -59,6 +62,11 @@ impl Shell {
         let (answer, receiver) = oneshot::channel();
         let _ = self.jobs.send(Job::Guard(answer));
         receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// See [`super::Session::interrupt`]. A shell that is not guarded has nobody who could tell it.
+    pub(super) fn interrupt(&self) {
+        self.interrupts.send_modify(|count| *count += 1);
     }
 
     /// Ends the shell, waiting a few seconds for an idle one, so that the locks it holds are free
@@ -81,9 +89,16 @@ struct Open {
     prelude: Option<String>,
     /// How it ended, where the host has said so.
     exit: Option<Exit>,
+    /// How many batches were sent to it.
+    batches: usize,
 }
 
 impl Open {
+    /// Whether the shell has left the last batch behind: it says who it is after each.
+    fn idle(&self) -> bool {
+        self.streams.introductions() > self.batches
+    }
+
     /// Takes what came, if anything did; none when the shell is gone.
     fn take(&mut self, chunk: Option<Chunk>) -> Result<Option<Vec<Reply>>, Lost> {
         match chunk {
@@ -107,6 +122,7 @@ struct Keeper {
     guard: Option<Guard>,
     guarded: bool,
     closing: CancellationToken,
+    interrupted: watch::Receiver<u64>,
 }
 
 impl Keeper {
@@ -214,7 +230,7 @@ impl Keeper {
                 let pipes = self.host.start("exec /bin/sh").await?;
                 // The server's window, which opens when the shell has started.
                 self.host.meter().round_trips(1);
-                Open { pipes, streams: Streams::new(&nonce), prelude: Some(script::prelude(&nonce)), exit: None }
+                Open { pipes, streams: Streams::new(&nonce), prelude: Some(script::prelude(&nonce)), exit: None, batches: 0 }
             }
         };
         Ok(self.open.insert(open))
@@ -252,7 +268,10 @@ impl Keeper {
             return Ok(());
         }
         let host = self.host.clone();
+        let mut interrupted = self.interrupted.clone();
+        interrupted.mark_unchanged();
         let open = self.reach().await?;
+        open.batches += 1;
         open.streams.begin();
         let mut text = open.prelude.take().unwrap_or_default();
         text.push_str(&script::batch(batch));
@@ -263,10 +282,18 @@ impl Keeper {
             let _ = input.send(text.into()).await;
         }));
         let mut clock = Clock::waiting(0, batch.first());
+        let mut told = false;
         loop {
             let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
             let chunk = tokio::select! {
                 biased;
+                Ok(()) = interrupted.changed(), if !told => {
+                    if let Some(guard) = &self.guard {
+                        guard.interrupt();
+                        told = true;
+                    }
+                    continue;
+                }
                 chunk = open.pipes.output.recv() => chunk,
                 // The shell is gone, and something that a command left running holds its streams.
                 () = tokio::time::sleep_until(clock.deadline), if open.exit.is_some() => None,
@@ -320,6 +347,10 @@ impl Keeper {
                     drop(sending);
                     return self.watch().await;
                 }
+            }
+            if told && self.open.as_ref().is_some_and(Open::idle) {
+                // The rest of the batch was skipped.
+                return Ok(());
             }
         }
     }

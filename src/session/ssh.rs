@@ -288,6 +288,11 @@ impl Session for Ssh {
         Box::pin(self.shell.guard())
     }
 
+    fn interrupt(&self) -> BoxFuture<'_, ()> {
+        self.shell.interrupt();
+        Box::pin(async {})
+    }
+
     fn usage(&self) -> Usage {
         self.server.meter.usage()
     }

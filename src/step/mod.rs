@@ -1,1 +1,405 @@
-//! (under construction)
+//! The step kinds: what each is in a recipe, and which tasks it becomes on a host.
+//!
+//! Adding a kind is one new file here and one arm in each `match` of this file. Deliberately absent:
+//! templates (`config` renders a step's body before it is read here) and the order of things (`plan`).
+
+use std::time::Duration;
+
+use crate::command::{Command, EnvValue};
+use crate::document::{Node, Problems};
+use crate::event::Phase;
+use crate::facts::Facts;
+use crate::layout::{Layout, ReleaseId};
+
+pub mod link;
+pub mod local;
+pub mod run;
+pub mod settings;
+pub mod sudo;
+pub mod swap;
+pub mod systemd;
+pub mod upload;
+pub mod wait;
+
+/// What a step does: the one action key of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Runs a command on this machine, in the clean checkout.
+    Local,
+    /// Puts files of the checkout into the release.
+    Upload,
+    /// Renders a template into the release.
+    Settings,
+    /// Links shared files and folders into the release.
+    Link,
+    /// Runs a command on the host.
+    Run,
+    /// Runs one exact command as root.
+    Sudo,
+    /// Restarts, reloads, starts or stops units and watches them.
+    Systemd,
+    /// Switches `current` to the release.
+    Swap,
+    /// Waits until something answers.
+    Wait,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: &[Self] = &[
+        Self::Local,
+        Self::Upload,
+        Self::Settings,
+        Self::Link,
+        Self::Run,
+        Self::Sudo,
+        Self::Systemd,
+        Self::Swap,
+        Self::Wait,
+    ];
+
+    /// The action key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Upload => "upload",
+            Self::Settings => "settings",
+            Self::Link => "link",
+            Self::Run => "run",
+            Self::Sudo => "sudo",
+            Self::Systemd => "systemd",
+            Self::Swap => "swap",
+            Self::Wait => "wait",
+        }
+    }
+
+    /// One line for the documentation.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Local => local::SUMMARY,
+            Self::Upload => upload::SUMMARY,
+            Self::Settings => settings::SUMMARY,
+            Self::Link => link::SUMMARY,
+            Self::Run => run::SUMMARY,
+            Self::Sudo => sudo::SUMMARY,
+            Self::Systemd => systemd::SUMMARY,
+            Self::Swap => swap::SUMMARY,
+            Self::Wait => wait::SUMMARY,
+        }
+    }
+
+    /// The value of the action key, as an example in TOML.
+    pub fn example(self) -> &'static str {
+        match self {
+            Self::Local => local::EXAMPLE,
+            Self::Upload => upload::EXAMPLE,
+            Self::Settings => settings::EXAMPLE,
+            Self::Link => link::EXAMPLE,
+            Self::Run => run::EXAMPLE,
+            Self::Sudo => sudo::EXAMPLE,
+            Self::Systemd => systemd::EXAMPLE,
+            Self::Swap => swap::EXAMPLE,
+            Self::Wait => wait::EXAMPLE,
+        }
+    }
+
+    /// The phases in which the kind may stand.
+    pub fn phases(self) -> &'static [Phase] {
+        match self {
+            Self::Local => &[Phase::Build],
+            Self::Upload | Self::Settings | Self::Link => &[Phase::Prepare],
+            Self::Swap => &[Phase::Publish],
+            Self::Run | Self::Sudo | Self::Systemd | Self::Wait => &[Phase::Prepare, Phase::Publish, Phase::Finish],
+        }
+    }
+
+    /// Whether the strings of the body are shell text, in which inserted values are quoted.
+    pub fn is_shell(self) -> bool {
+        matches!(self, Self::Local | Self::Run)
+    }
+
+    /// Checks the body as it stands in the recipe, before templates are rendered.
+    pub fn check(self, body: &Node, problems: &mut Problems) {
+        let _ = Step::read(self, body, problems);
+    }
+}
+
+/// A step with everything known but the host's facts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// See [`local`].
+    Local(local::Local),
+    /// See [`upload`].
+    Upload(upload::Upload),
+    /// See [`settings`].
+    Settings(settings::Settings),
+    /// See [`link`].
+    Link(link::Link),
+    /// See [`run`].
+    Run(run::Run),
+    /// See [`sudo`].
+    Sudo(sudo::Sudo),
+    /// See [`systemd`].
+    Systemd(systemd::Systemd),
+    /// See [`swap`].
+    Swap(swap::Swap),
+    /// See [`wait`].
+    Wait(wait::Wait),
+}
+
+impl Step {
+    /// Reads a body, noting every problem.
+    pub fn read(kind: Kind, body: &Node, problems: &mut Problems) -> Option<Self> {
+        match kind {
+            Kind::Local => local::Local::read(body, problems).map(Self::Local),
+            Kind::Upload => upload::Upload::read(body, problems).map(Self::Upload),
+            Kind::Settings => settings::Settings::read(body, problems).map(Self::Settings),
+            Kind::Link => link::Link::read(body, problems).map(Self::Link),
+            Kind::Run => run::Run::read(body, problems).map(Self::Run),
+            Kind::Sudo => sudo::Sudo::read(body, problems).map(Self::Sudo),
+            Kind::Systemd => systemd::Systemd::read(body, problems).map(Self::Systemd),
+            Kind::Swap => swap::Swap::read(body, problems).map(Self::Swap),
+            Kind::Wait => wait::Wait::read(body, problems).map(Self::Wait),
+        }
+    }
+
+    /// The name of a step whose author gave it none.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Local(step) => step.command.clone(),
+            Self::Upload(_) => "Upload the release".to_owned(),
+            Self::Settings(step) => format!("Write {}", step.to),
+            Self::Link(_) => "Link shared files".to_owned(),
+            Self::Run(step) => step.command.clone(),
+            Self::Sudo(step) => format!("sudo {}", step.argv.join(" ")),
+            Self::Systemd(step) => step.title(),
+            Self::Swap(_) => "Switch current".to_owned(),
+            Self::Wait(step) => step.title(),
+        }
+    }
+
+    /// The programs that the host needs for this step; facts say where they are.
+    pub fn programs(&self) -> Vec<String> {
+        match self {
+            Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
+            Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
+            Self::Wait(step) => step.programs(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The tasks on a host, in order. The error names what the host lacks, as a sentence.
+    ///
+    /// Steps that only contribute to the transfer of the release (`upload`, `settings`) and those of this
+    /// machine (`local`) have no tasks of their own.
+    pub fn tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Local(_) | Self::Upload(_) | Self::Settings(_) => Ok(Vec::new()),
+            Self::Link(step) => Ok(step.tasks(context)),
+            Self::Run(step) => Ok(step.tasks(context)),
+            Self::Sudo(step) => step.tasks(context),
+            Self::Systemd(step) => step.tasks(context),
+            Self::Swap(step) => Ok(step.tasks(context)),
+            Self::Wait(step) => step.tasks(context),
+        }
+    }
+}
+
+/// What a step knows of the host and the run when it makes its tasks.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// Paths on the host.
+    pub layout: &'a Layout,
+    /// What the host looked like.
+    pub facts: &'a Facts,
+    /// The release that is prepared or published.
+    pub release: &'a ReleaseId,
+    /// What `current` may be for the switch to be right.
+    pub expected: &'a swap::Expected,
+    /// The release is published because another one failed.
+    pub put_back: bool,
+    /// The step's name.
+    pub name: &'a str,
+    /// The working directory of commands, absolute.
+    pub directory: &'a str,
+    /// The environment of commands.
+    pub environment: &'a [(String, EnvValue)],
+    /// The step's own time limit.
+    pub timeout: Option<Duration>,
+    /// How often a command may be tried in all.
+    pub attempts: u32,
+}
+
+impl Context<'_> {
+    /// `command` in the step's directory, environment and time limit.
+    pub fn bound(&self, command: Command) -> Command {
+        let mut command = command.directory(self.directory);
+        for (name, value) in self.environment {
+            command = command.env(name.clone(), value.clone());
+        }
+        self.limited(command)
+    }
+
+    /// `command` with the step's time limit only.
+    pub fn limited(&self, command: Command) -> Command {
+        match self.timeout {
+            Some(timeout) => command.timeout(timeout),
+            None => command,
+        }
+    }
+
+    /// A task of this step.
+    pub fn task(&self, action: Action) -> Task {
+        Task { name: self.name.to_owned(), attempts: self.attempts.max(1), ..Task::new("", action) }
+    }
+
+    /// Where `program` is on the host, or a sentence that says that it is missing.
+    pub fn program(&self, program: &str) -> Result<String, String> {
+        if program.starts_with('/') {
+            return Ok(program.to_owned());
+        }
+        self.facts
+            .program(program)
+            .map(str::to_owned)
+            .ok_or_else(|| format!("the step \"{}\" needs `{program}`, which is not on the host's PATH", self.name))
+    }
+}
+
+/// One thing that a host does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its name, for people.
+    pub name: String,
+    /// What is done.
+    pub action: Action,
+    /// How often it may be tried in all, 1 or more.
+    pub attempts: u32,
+    /// In `prepare`, no host begins a stage before every host has ended the one before: a step that runs
+    /// once (a migration) waits until every host has come so far.
+    pub stage: u32,
+    /// ship's own bookkeeping, of which people want to see the name and no command.
+    pub own: bool,
+    /// A failure is reported and the run goes on.
+    pub tolerate: bool,
+    /// What each exit status of ship's own commands means.
+    pub meanings: &'static [(i32, &'static str)],
+    /// Run after a failure; its output is shown with it.
+    pub explain: Option<Command>,
+}
+
+impl Task {
+    /// A task that is tried once and must not fail.
+    pub fn new(name: impl Into<String>, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            action,
+            attempts: 1,
+            stage: 0,
+            own: false,
+            tolerate: false,
+            meanings: &[],
+            explain: None,
+        }
+    }
+
+    /// A task of ship's own bookkeeping.
+    pub fn own(name: impl Into<String>, command: Command) -> Self {
+        Self { own: true, ..Self::new(name, Action::Command(command)) }
+    }
+
+    /// What the exit statuses of the command mean.
+    pub fn meanings(mut self, meanings: &'static [(i32, &'static str)]) -> Self {
+        self.meanings = meanings;
+        self
+    }
+
+    /// Nothing depends on this task: its failure becomes a warning.
+    pub fn tolerated(mut self) -> Self {
+        self.tolerate = true;
+        self
+    }
+
+    /// The command of the task, where it has one.
+    pub fn command(&self) -> Option<&Command> {
+        match &self.action {
+            Action::Command(command) => Some(command),
+            Action::Poll(poll) => Some(&poll.probe),
+            Action::Transfer => None,
+        }
+    }
+}
+
+/// What a task does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Runs a command; status 0 is success.
+    Command(Command),
+    /// Runs a read-only command until it is judged.
+    Poll(Poll),
+    /// Sends the release: what is in it stands in the host's plan.
+    Transfer,
+}
+
+/// A question asked again and again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Poll {
+    /// The question: a command that changes nothing.
+    pub probe: Command,
+    /// How answers are judged.
+    pub judge: Judge,
+    /// The pause between questions.
+    pub interval: Duration,
+    /// How long until a missing answer is a failure.
+    pub within: Duration,
+}
+
+/// How the answers to a [`Poll`] are judged. Pure, so that every case is a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// Status 0 is the answer.
+    Success,
+    /// The output is one of these HTTP status codes.
+    HttpStatus(Vec<u16>),
+    /// Every unit stays up for the window. See [`systemd::judge`].
+    Steady {
+        /// The units, in the order of the answer.
+        units: Vec<String>,
+        /// How long they must stay up.
+        window: Duration,
+    },
+}
+
+/// One answer to a [`Poll`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Since the first question.
+    pub elapsed: Duration,
+    /// Whether the probe ended with status 0.
+    pub success: bool,
+    /// What it printed on standard output.
+    pub output: String,
+}
+
+/// What the answers so far mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is as it should be.
+    Done,
+    /// Nothing is decided; the text says what was seen last.
+    Again(String),
+    /// It will not get better; the text says why.
+    Failed(String),
+}
+
+impl Judge {
+    /// Judges the answers so far, oldest first.
+    pub fn verdict(&self, samples: &[Sample]) -> Verdict {
+        let Some(last) = samples.last() else { return Verdict::Again("no answer yet".to_owned()) };
+        match self {
+            Self::Success if last.success => Verdict::Done,
+            Self::Success => Verdict::Again("not yet".to_owned()),
+            Self::HttpStatus(wanted) => wait::judge_http(wanted, last),
+            Self::Steady { units, window } => systemd::judge(units, *window, samples),
+        }
+    }
+}

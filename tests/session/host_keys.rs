@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ship::secret::Secret;
-use ship::session::{ConnectError, Connector, NoPrompt, Prompt, Settings, Target};
+use ship::session::{ConnectError, Connector, NoPrompt, Prompt, Settings};
+use ship::target::Target;
 
 use crate::session::sshd::{Options, Sshd, keygen, read_key};
 

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use russh::server::{Auth, Response};
 use ship::command::Command;
 use ship::secret::Secret;
-use ship::session::{ConnectError, Connector, NoPrompt, Prompt, Settings, Target};
+use ship::session::{ConnectError, Connector, NoPrompt, Prompt, Settings};
+use ship::target::Target;
 
 use crate::session::commands::output;
 use crate::session::sshd::{Options, Sshd, keygen, read_key, sign, user};

@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ship::session::{Connector, NoPrompt, Session, Settings, Target};
+use ship::session::{Connector, NoPrompt, Session, Settings};
+use ship::target::Target;
 use tempfile::TempDir;
 
 /// What is special about a server.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ship::command::Command;
-use ship::session::{Reply, Session, Status, Target};
+use ship::session::{Reply, Session, Status};
+use ship::target::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -1,0 +1,319 @@
+//! Trees on disk → scan → pack → the `tar` programs that hosts have → scan: the same manifest.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The programs that can read a stream here; GNU tar always can. Where it does not run as root, BusyBox keeps
+/// modes only under an open umask, whatever `-p` says.
+fn readers() -> Vec<(&'static str, Vec<&'static str>)> {
+    let all = [
+        ("tar", vec!["-x", "-p", "-o", "-f", "-"]),
+        ("busybox", vec!["sh", "-c", "umask 0; busybox tar -x -p -o -f -"]),
+        ("bsdtar", vec!["-x", "-p", "-o", "-f", "-"]),
+        (
+            "python3",
+            vec![
+                "-c",
+                "import sys, tarfile
+archive = tarfile.open(fileobj=sys.stdin.buffer, mode='r|')
+archive.extraction_filter = getattr(tarfile, 'fully_trusted_filter', None)
+archive.extractall()",
+            ],
+        ),
+    ];
+    let installed = |program: &str| Command::new(program).arg("--help").output().is_ok();
+    all.into_iter().filter(|(program, _)| installed(program)).collect()
+}
+
+fn whole(tree: Tree) -> Packing {
+    let entries = (0..tree.manifest().entries().len()).collect();
+    Packing { tree: Arc::new(tree), entries, prefix: "releases/1".to_owned(), extra: Vec::new(), time: 1_700_000_000 }
+}
+
+fn collect(packing: Packing) -> std::io::Result<Vec<u8>> {
+    let total = packing.total();
+    let mut body = packing.start();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.blocking_recv() {
+        bytes.extend_from_slice(&chunk?);
+    }
+    assert_eq!(bytes.len() as u64, total, "the announced length");
+    Ok(bytes)
+}
+
+fn unpack(program: &str, arguments: &[&str], stream: &[u8], into: &Path) {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(into)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stream).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{program}: {output:?}");
+}
+
+fn part(from: &Path) -> Part {
+    Part { from: from.to_owned(), to: String::new(), exclude: Vec::new() }
+}
+
+fn scanned(from: &Path) -> Tree {
+    scan(&[part(from)], &ScanOptions::default()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn check_all_readers(tree: &Tree) {
+    check_readers(tree, &readers());
+}
+
+fn check_readers(tree: &Tree, readers: &[(&str, Vec<&str>)]) {
+    let stream = collect(whole(tree.clone())).unwrap();
+    for (program, arguments) in readers {
+        let host = tempfile::tempdir().unwrap();
+        unpack(program, arguments, &stream, host.path());
+        let release = host.path().join("releases/1");
+        if tree.manifest().entries().is_empty() {
+            continue;
+        }
+        let back = scanned(&release);
+        assert_eq!(
+            String::from_utf8_lossy(&back.manifest().to_bytes()),
+            String::from_utf8_lossy(&tree.manifest().to_bytes()),
+            "{program}"
+        );
+    }
+}
+
+/// What is put at a path.
+#[derive(Clone, Debug)]
+enum Thing {
+    File(Vec<u8>, u32),
+    Directory(u32),
+    Symlink,
+}
+
+fn build(root: &Path, things: &[(Vec<Vec<u8>>, Thing)]) {
+    for (names, thing) in things {
+        let mut place = root.to_owned();
+        for name in names {
+            let _ = fs::create_dir(&place);
+            place.push(OsStr::from_bytes(name));
+        }
+        // Names may collide, or need a folder where a file is: then this one is left out.
+        match thing {
+            _ if fs::symlink_metadata(&place).is_ok() => {}
+            Thing::File(contents, mode) => {
+                if fs::write(&place, contents).is_ok() {
+                    fs::set_permissions(&place, Permissions::from_mode(*mode)).unwrap();
+                }
+            }
+            Thing::Directory(mode) => {
+                if fs::create_dir(&place).is_ok() {
+                    fs::set_permissions(&place, Permissions::from_mode(*mode | 0o700)).unwrap();
+                }
+            }
+            Thing::Symlink => {
+                let _ = symlink(OsStr::from_bytes(names.last().unwrap()), &place);
+            }
+        }
+    }
+}
+
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let byte = any::<u8>().prop_filter("a byte of a name", |byte| !matches!(byte, 0 | b'/'));
+    let odd: Vec<&[u8]> = vec![
+        b"-rf",
+        b"a b",
+        b"new\nline",
+        b"it's",
+        b"\"q\"",
+        b"\\",
+        b"$(id)",
+        b"\x1b[31m",
+        b"\xff\xfe",
+        b"*",
+        b"~",
+        b".x",
+    ];
+    let odd: Vec<Vec<u8>> = odd.into_iter().map(<[u8]>::to_vec).collect();
+    prop_oneof![
+        3 => "[a-c]".prop_map(String::into_bytes),
+        2 => prop::sample::select(odd),
+        1 => prop::collection::vec(byte, 1..12),
+        1 => (1_usize..=255).prop_map(|length| vec![b'n'; length]),
+    ]
+    .prop_filter("a name", |name| !matches!(name.as_slice(), b"." | b".." | b".git" | b".ship"))
+}
+
+fn thing() -> impl Strategy<Value = Thing> {
+    let size = prop_oneof![0_usize..3, 510_usize..515, Just(1024), Just(300_000)];
+    prop_oneof![
+        4 => (size, any::<u8>(), 0_u32..0o1000).prop_map(|(size, byte, mode)| Thing::File(vec![byte; size], mode | 0o400)),
+        1 => (0_u32..0o1000).prop_map(Thing::Directory),
+        1 => Just(Thing::Symlink),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_packed_is_what_was_scanned(
+        things in prop::collection::vec((prop::collection::vec(name(), 1..5), thing()), 0..24),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        build(folder.path(), &things);
+        // Python takes most of a second to start.
+        let quick: Vec<_> = readers().into_iter().filter(|(program, _)| *program != "python3").collect();
+        check_readers(&scanned(folder.path()), &quick);
+    }
+}
+
+#[test]
+fn names_around_the_length_of_a_header_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    for length in [80, 86, 87, 88, 89, 90, 98, 99, 100, 101, 254, 255] {
+        let name = "n".repeat(length);
+        fs::write(folder.path().join(&name), &name).unwrap();
+        let inner = folder.path().join("d".repeat(length));
+        fs::create_dir(&inner).unwrap();
+        symlink(&name, inner.join("link")).unwrap();
+    }
+    check_all_readers(&scanned(folder.path()));
+}
+
+#[test]
+fn a_stream_of_many_chunks_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let contents: Vec<u8> = (0..700_001_u32).map(|number| (number % 251) as u8).collect();
+    for name in ["a", "b", "c"] {
+        fs::write(folder.path().join(name), &contents).unwrap();
+    }
+    check_all_readers(&scanned(folder.path()));
+}
+
+#[test]
+fn settings_and_records_travel_with_their_modes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("app"), "code").unwrap();
+    let tree = scanned(folder.path()).with_files(&[MemoryFile::new("conf/.env", 0o600, b"KEY=1".to_vec())]).unwrap();
+    let record = MemoryFile::new(".ship/releases/1/manifest", 0o640, tree.manifest().to_bytes());
+    let stream = collect(Packing { extra: vec![record], ..whole(tree.clone()) }).unwrap();
+    for (program, arguments) in readers() {
+        let host = tempfile::tempdir().unwrap();
+        unpack(program, &arguments, &stream, host.path());
+        assert_eq!(scanned(&host.path().join("releases/1")).manifest(), tree.manifest(), "{program}");
+        let record = host.path().join(".ship/releases/1/manifest");
+        assert_eq!(fs::metadata(&record).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(Manifest::parse(&fs::read(record).unwrap()).as_ref(), Ok(tree.manifest()));
+    }
+}
+
+#[test]
+fn files_keep_their_time_and_the_same_release_is_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("index.html");
+    fs::write(&file, "hello").unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    let tree = scanned(folder.path());
+    let stream = collect(whole(tree.clone())).unwrap();
+    assert_eq!(collect(whole(tree)).unwrap(), stream);
+    let host = tempfile::tempdir().unwrap();
+    unpack("tar", &["-x"], &stream, host.path());
+    assert_eq!(fs::metadata(host.path().join("releases/1/index.html")).unwrap().modified().unwrap(), time);
+}
+
+#[test]
+fn a_file_that_changes_after_the_scan_stops_the_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a\nb");
+    for (change, contents) in [("shorter", &b"12"[..]), ("other", b"54321")] {
+        fs::write(&file, "12345").unwrap();
+        let tree = scanned(folder.path());
+        fs::write(&file, contents).unwrap();
+        let error = collect(whole(tree)).unwrap_err().to_string();
+        assert!(error.contains(r"a\x0ab: it changed"), "{change}: {error}");
+    }
+    let tree = scanned(folder.path());
+    fs::remove_file(&file).unwrap();
+    assert!(collect(whole(tree)).unwrap_err().to_string().contains(r"a\x0ab"));
+}
+
+#[test]
+fn a_stream_that_nobody_takes_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("big"), vec![0; 5_000_000]).unwrap();
+    let mut packing = whole(scanned(folder.path()));
+    let tree = Arc::clone(&packing.tree);
+    packing.prefix = "a/../b".to_owned();
+    assert!(collect(packing).unwrap_err().to_string().contains("leads out"));
+    let mut body = whole(scanned(folder.path())).start();
+    assert!(body.blocking_recv().unwrap().is_ok());
+    drop(body);
+    let waiting = whole((*tree).clone());
+    let weak = Arc::downgrade(&waiting.tree);
+    drop(waiting.start());
+    for _ in 0..200 {
+        if weak.upgrade().is_none() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the thread still runs");
+}
+
+/// What a second deploy does on a host that has GNU tar: copy what is unchanged, unpack what is not, check.
+#[test]
+fn a_second_release_is_made_of_the_first_and_of_what_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let things: Vec<(&[&str], &str)> =
+        vec![(&["-rf"], "1"), (&["a\nb\\"], "2"), (&["d", "same"], "3"), (&["d", "other"], "4"), (&["gone", "x"], "5")];
+    for (names, contents) in things {
+        let place: std::path::PathBuf = names.iter().collect();
+        fs::create_dir_all(folder.path().join(&place).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(place), contents).unwrap();
+    }
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    fs::set_permissions(folder.path().join("d"), Permissions::from_mode(0o750)).unwrap();
+    symlink("d/same", folder.path().join("link")).unwrap();
+    let host = tempfile::tempdir().unwrap();
+    let first = scanned(folder.path());
+    unpack("tar", &["-xpo"], &collect(whole(first.clone())).unwrap(), host.path());
+
+    fs::write(folder.path().join("d/other"), "changed").unwrap();
+    fs::remove_dir_all(folder.path().join("gone")).unwrap();
+    let second = scanned(folder.path());
+    let found = difference(second.manifest(), first.manifest());
+    assert_eq!(found.bytes_to_send, 7);
+    let entries = found.send_list(second.manifest());
+    let stream = collect(Packing { entries, prefix: "releases/2".to_owned(), ..whole(second.clone()) }).unwrap();
+    unpack("tar", &["-xpo"], &stream, host.path());
+    let mut copy = Command::new("sh")
+        .args(["-c", "tar -C releases/1 --null --no-recursion -T - -c | tar -C releases/2 -xpo"])
+        .current_dir(&host)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    copy.stdin.take().unwrap().write_all(&found.keep_list(second.manifest())).unwrap();
+    assert!(copy.wait().unwrap().success());
+
+    let release = host.path().join("releases/2");
+    assert_eq!(scanned(&release).manifest(), second.manifest());
+    fs::write(host.path().join("sums"), second.manifest().sums()).unwrap();
+    let check =
+        || Command::new("sha256sum").args(["-c", "--status", "../../sums"]).current_dir(&release).status().unwrap();
+    assert!(check().success());
+    fs::write(release.join("a\nb\\"), "?").unwrap();
+    assert!(!check().success());
+}

@@ -1,0 +1,413 @@
+//! `ship deploy` and `ship plan`: look, decide, and (but for `plan`) do.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::{ChangeArgs, DeployArgs, Global};
+use super::machine::Machine;
+use super::operation::{self, Fleet, holder, question};
+use super::project::{Project, ReleaseFacts, problems};
+use super::stage::{Stage, Telling, close};
+use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
+use crate::artifact::{Part, ScanOptions, Tree, scan};
+use crate::config::batch::Batch;
+use crate::error::{Error, Kind};
+use crate::event::{Action, Event, Phase};
+use crate::execute::local;
+use crate::facts::{Facts, Info};
+use crate::fleet::{self, Member};
+use crate::layout::ReleaseId;
+use crate::plan::deploy::{Common, HostInput, plan};
+use crate::plan::render::{Filter, PlannedStep};
+use crate::plan::{Obstacle, Plan, show};
+use crate::report;
+use crate::session::{Local, Session};
+use crate::step::{Action as TaskAction, Step, Task};
+
+/// What is deployed.
+enum Source {
+    Git(Commit),
+    Artifact(PathBuf),
+}
+
+impl Source {
+    fn find(args: &DeployArgs, project: &Project, machine: &Machine) -> Result<Self, Error> {
+        if let Some(path) = &args.artifact {
+            let path = machine.directory.join(path);
+            return if path.exists() {
+                Ok(Self::Artifact(path))
+            } else {
+                Err(Error::usage(format!("the artifact {} does not exist", path.display())))
+            };
+        }
+        let wanted = match (&args.revision, args.branch.as_ref().or(project.selection.branch.as_ref())) {
+            (Some(revision), _) => Wanted::Revision(revision.clone()),
+            (None, Some(branch)) => Wanted::Branch(branch.clone()),
+            (None, None) => Wanted::Head,
+        };
+        source::resolve(&project.inventory.folder, &wanted).map(Self::Git).map_err(wrong_source)
+    }
+
+    /// For people: branch, short id, author and title; or the path.
+    fn description(&self) -> String {
+        match self {
+            Self::Git(commit) => {
+                let branch = commit.branch.as_ref().map(|branch| format!("{branch} ")).unwrap_or_default();
+                let short: String = commit.id.chars().take(7).collect();
+                format!("{branch}{short} {} ({})", commit.title, commit.author)
+            }
+            Self::Artifact(path) => path.display().to_string(),
+        }
+    }
+}
+
+fn wrong_source(error: SourceError) -> Error {
+    let mut wrong = Error::usage(error.message);
+    wrong.hints.extend(error.advice);
+    wrong
+}
+
+/// The files to deploy, on this machine, for as long as the run lasts.
+struct Files {
+    folder: PathBuf,
+    _checkout: Option<Checkout>,
+    _unpacked: Option<Unpacked>,
+    _single: Option<tempfile::TempDir>,
+}
+
+fn files(source: &Source, project: &Project) -> Result<Files, Error> {
+    let records = project.own_records()?;
+    match source {
+        Source::Git(commit) => {
+            let into = records.join("build").join(project.selection.environment.as_deref().unwrap_or("default"));
+            let checkout = source::checkout(&project.inventory.folder, commit, &into, &project.recipe.caches)
+                .map_err(wrong_source)?;
+            let folder = checkout.path().to_owned();
+            Ok(Files { folder, _checkout: Some(checkout), _unpacked: None, _single: None })
+        }
+        Source::Artifact(path) if path.is_dir() => {
+            Ok(Files { folder: path.clone(), _checkout: None, _unpacked: None, _single: None })
+        }
+        Source::Artifact(path) => {
+            let unpacked = source::unpack(path, &records).map_err(wrong_source)?;
+            let folder = unpacked.path().to_owned();
+            Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None })
+        }
+    }
+}
+
+/// `ship deploy`, or `ship plan` where `only_show` is set.
+pub async fn run(
+    global: &Global,
+    machine: &Machine,
+    args: &DeployArgs,
+    options: &[(String, Option<String>)],
+    only_show: bool,
+) -> Result<(), Error> {
+    let only_show = only_show || args.change.dry_run;
+    let filter = Filter { skip: args.change.skip.clone(), only: args.change.only.clone() };
+    let project = Project::load(global, machine, &args.change.select, filter, options)?;
+    let source = Source::find(args, &project, machine)?;
+    let batch = batch(&args.change, &project)?;
+    if !only_show {
+        operation::confirm(&project, machine, args.change.yes, &format!("Deploy {}", source.description()))?;
+    }
+    let stage = Stage::open(
+        global,
+        machine,
+        Telling {
+            action: Action::Deploy,
+            environment: project.selection.environment.as_deref(),
+            transcripts: (!only_show).then(|| project.records().join("log")),
+            secrets: project.secrets.values().cloned().collect(),
+        },
+    )?;
+    let (revision, branch) = match &source {
+        Source::Git(commit) => (Some(commit.id.clone()), commit.branch.clone()),
+        Source::Artifact(_) => (None, None),
+    };
+    stage
+        .sink
+        .emit(Event::RunStarted {
+            action: Action::Deploy,
+            app: project.inventory.app.clone(),
+            environment: project.selection.environment.clone(),
+            hosts: project.selection.hosts.iter().map(|host| host.name.clone()).collect(),
+            revision: revision.clone(),
+            description: Some(source.description()),
+        })
+        .await;
+    if let Source::Git(commit) = &source {
+        for warning in &commit.warnings {
+            stage.sink.emit(Event::Warning { host: None, text: warning.clone() }).await;
+        }
+    }
+    let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+    let members = match stage.connect(targets).await {
+        Ok(members) => members,
+        Err(refused) => return stage.refuse(refused).await,
+    };
+    let facts = ReleaseFacts { release: None, revision, branch };
+    let prepared = prepare(&project, machine, &stage, &source, &members, facts, batch, !only_show, &args.change).await;
+    let Prepared { plan, holder, files } = match prepared {
+        Ok(prepared) => prepared,
+        Err(stop) => {
+            close(&members).await;
+            return match stop {
+                Stop::Error(error) => stage.fail(error).await,
+                Stop::Refused(refused) => stage.refuse(refused).await,
+                Stop::Obstacles(obstacles) => stage.obstruct(obstacles).await,
+            };
+        }
+    };
+    if only_show {
+        let text = show::text(&plan, global.verbose);
+        close(&members).await;
+        let masked = stage.sink.masker().mask(&text);
+        stage.quiet().await;
+        return report::print_stdout(&masked).map_err(|error| Error::new(Kind::Failed, error.to_string()));
+    }
+    let fleet = Fleet { members, holder, patience: args.change.lock_wait.unwrap_or_default() };
+    let result = operation::carry_out(stage, machine, plan, fleet, args.change.timing).await;
+    drop(files);
+    result
+}
+
+/// Why there is no plan.
+enum Stop {
+    Error(Error),
+    Refused(Vec<fleet::Refused>),
+    Obstacles(Vec<Obstacle>),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+struct Prepared {
+    plan: Plan,
+    holder: crate::lock::Holder,
+    /// What the plan sends is read from here while it is carried out.
+    files: Files,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the whole of what a deploy is made of, used in one place")]
+async fn prepare(
+    project: &Project,
+    machine: &Machine,
+    stage: &Stage,
+    source: &Source,
+    members: &[Member],
+    mut release: ReleaseFacts,
+    batch: Batch,
+    lock: bool,
+    change: &ChangeArgs,
+) -> Result<Prepared, Stop> {
+    let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
+    // git, walking and hashing block; connections go on on the other threads meanwhile.
+    let files = tokio::task::block_in_place(|| files(source, project))?;
+    build(project, machine, stage, &files, &release).await?;
+
+    // What each host is given, from the files as they are now that the build is over.
+    let checked: Vec<Vec<PlannedStep>> = project
+        .selection
+        .hosts
+        .iter()
+        .map(|host| project.steps_to_check(host))
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    let trees = tokio::task::block_in_place(|| trees(project, &files, &checked))?;
+    if release.revision.is_none() {
+        release.revision = trees.first().map(|tree| tree.manifest().digest());
+    }
+    let revision = release.revision.clone().unwrap_or_default();
+
+    let holder = holder(machine, &format!("{} of {}", Action::Deploy.name(), source.description()));
+    let questions: Vec<_> = checked
+        .iter()
+        .zip(&project.selection.hosts)
+        .map(|(steps, host)| {
+            let shared = project.shared(host, &release)?;
+            Ok(question(steps, shared.files, true))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    let (facts, refused) = if lock {
+        let patience = change.lock_wait.unwrap_or_default();
+        tokio::select! {
+            found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
+            () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
+        }
+    } else {
+        fleet::look(members, &questions).await
+    };
+    if !refused.is_empty() {
+        return Err(Stop::Refused(refused));
+    }
+    if stage.cancel.is_cancelled() {
+        return Err(Stop::Refused(Vec::new()));
+    }
+
+    let (id, time) = unused_id(machine, &revision, &facts)?;
+    stage.sink.emit(Event::ReleaseChosen { release: id.to_string() }).await;
+    release.release = Some(id.clone());
+    let common = Common {
+        app: project.inventory.app.clone(),
+        environment: project.selection.environment.clone(),
+        release: id,
+        info: Info { revision, description: source.description(), by: machine.who() },
+        keep_releases: project.inventory.keep_releases,
+        batches: batch.sizes(project.selection.hosts.len()),
+        max_failures: usize::try_from(change.max_failures.unwrap_or(project.selection.max_failures))
+            .unwrap_or(usize::MAX),
+        time,
+    };
+    let mut inputs = Vec::new();
+    for ((host, facts), tree) in project.selection.hosts.iter().zip(&facts).zip(trees) {
+        let steps = project.steps(host, &release).map_err(wrong)?;
+        let before = operation::release_facts(facts.live(), facts);
+        inputs.push(HostInput {
+            name: host.name.clone(),
+            layout: Project::layout(host),
+            facts,
+            settings: project.settings_files(host, &release, &steps).map_err(wrong)?,
+            steps,
+            steps_before: project.steps(host, &before).map_err(wrong)?,
+            shared: project.shared(host, &release).map_err(wrong)?,
+            tree,
+        });
+    }
+    let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
+    Ok(Prepared { plan, holder, files })
+}
+
+/// Runs the recipe's `local` steps.
+async fn build(
+    project: &Project,
+    machine: &Machine,
+    stage: &Stage,
+    files: &Files,
+    release: &ReleaseFacts,
+) -> Result<(), Stop> {
+    let steps = project.build_steps(release).map_err(|found| Stop::Error(problems(&found, false)))?;
+    let tasks: Vec<Task> = steps
+        .iter()
+        .filter_map(|planned| match &planned.step {
+            Step::Local(local) => {
+                let directory = files.folder.join(&planned.directory);
+                let mut command = crate::command::Command::shell(local.command.clone())
+                    .directory(directory.to_string_lossy().into_owned());
+                for (name, value) in &planned.environment {
+                    command = command.env(name.clone(), value.clone());
+                }
+                if let Some(timeout) = planned.timeout {
+                    command = command.timeout(timeout);
+                }
+                let mut task = Task::new(planned.name.clone(), TaskAction::Command(command));
+                task.attempts = planned.attempts.max(1);
+                task.tolerate = planned.tolerate;
+                Some(task)
+            }
+            _ => None,
+        })
+        .collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let session: Arc<dyn Session> = Arc::new(Local::new(
+        Some(files.folder.clone()),
+        machine.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+    ));
+    let result = local::build(Arc::clone(&session), &tasks, &stage.sink, &stage.cancel).await;
+    session.close().await;
+    match result {
+        Ok(()) => Ok(()),
+        Err(crate::execute::host::Stop::Cancelled) => Err(Stop::Refused(Vec::new())),
+        Err(stop) => Err(Stop::Error(Error::new(
+            Kind::Failed,
+            format!("the {} failed on this machine, and no host was changed: {}", Phase::Build.name(), stop.why()),
+        ))),
+    }
+}
+
+/// The tree of each host. Hosts that are given the same parts share one tree.
+fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result<Vec<Arc<Tree>>, Stop> {
+    let mut known: BTreeMap<String, Arc<Tree>> = BTreeMap::new();
+    let mut trees = Vec::new();
+    for (planned, host) in steps.iter().zip(&project.selection.hosts) {
+        let shared =
+            project.shared(host, &ReleaseFacts::default()).map_err(|found| Stop::Error(problems(&found, false)))?;
+        // What is shared is never part of a release, or the link would stand in the way of the folder.
+        let linked: Vec<String> = shared.files.iter().chain(&shared.dirs).map(|path| format!("/{path}")).collect();
+        let parts: Vec<Part> = Project::parts(planned)
+            .into_iter()
+            .map(|part| {
+                let prefix = if part.to.is_empty() { String::from("/") } else { format!("/{}/", part.to) };
+                let within = linked.iter().filter_map(|path| path.strip_prefix(&prefix)).map(|path| format!("/{path}"));
+                Part {
+                    from: files.folder.join(&part.from),
+                    exclude: part
+                        .exclude
+                        .iter()
+                        .chain(&project.recipe.exclude)
+                        .chain(&project.inventory.exclude)
+                        .cloned()
+                        .chain(within)
+                        .collect(),
+                    to: part.to,
+                }
+            })
+            .collect();
+        let key = format!("{parts:?}");
+        let tree = match known.get(&key) {
+            Some(tree) => Arc::clone(tree),
+            None => {
+                let options = ScanOptions { allow_escaping_links: false, index: Some(project.records().join("index")) };
+                let tree = scan(&parts, &options).map(Arc::new).map_err(|found| {
+                    let all: Vec<String> = found.iter().map(|problem| format!("  {problem}")).collect();
+                    Stop::Error(Error::usage(format!("these files cannot be deployed:\n{}", all.join("\n"))))
+                })?;
+                known.insert(key, Arc::clone(&tree));
+                tree
+            }
+        };
+        trees.push(tree);
+    }
+    Ok(trees)
+}
+
+/// An id that no host has, and its time in seconds since 1970: this second, or the next that is free.
+fn unused_id(machine: &Machine, revision: &str, facts: &[Facts]) -> Result<(ReleaseId, i64), Error> {
+    let mut time = (machine.clock)();
+    for _ in 0..100 {
+        let id = ReleaseId::new(&Machine::release_time(time), revision)
+            .ok_or_else(|| Error::new(Kind::Failed, "this machine's clock makes no release id"))?;
+        // Ids sort by time, so a new one must also be later than every other, whatever our clock says.
+        let latest = facts.iter().filter_map(|facts| facts.releases.keys().next_back()).max();
+        match latest {
+            Some(latest) if latest.as_str().get(..16) >= id.as_str().get(..16) => {
+                let stamp = latest.as_str().get(..16).unwrap_or_default();
+                let latest = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", stamp)
+                    .and_then(|parsed| parsed.to_datetime())
+                    .and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC))
+                    .map_err(|error| Error::new(Kind::Failed, format!("release {latest}: {error}")))?;
+                time = latest.timestamp() + jiff::SignedDuration::from_secs(1);
+            }
+            _ => return Ok((id, time.as_second())),
+        }
+    }
+    Err(Error::new(Kind::Failed, "no release id is free"))
+}
+
+/// How many hosts are published at once.
+pub fn batch(change: &ChangeArgs, project: &Project) -> Result<Batch, Error> {
+    match &change.batch {
+        None => Ok(project.selection.batch),
+        Some(text) => Batch::parse(text).ok_or_else(|| {
+            Error::usage(format!("--batch {text}: expected a number, a percentage such as 50%, or `all`"))
+        }),
+    }
+}

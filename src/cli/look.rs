@@ -1,0 +1,88 @@
+//! Connecting and looking for commands whose result is a text: status, check, releases, history, lock.
+
+use std::sync::Arc;
+
+use super::args::{Global, SelectArgs};
+use super::machine::Machine;
+use super::operation::question;
+use super::project::{Project, problems};
+use super::prompt::Terminal;
+use crate::document::Problems;
+use crate::error::{Error, Kind};
+use crate::event::Sink;
+use crate::facts::Facts;
+use crate::fleet::{self, Member, Question, Refused};
+use crate::plan::render::Filter;
+use crate::report;
+use crate::secret::Masker;
+use crate::session::{Connector, NoPrompt, Prompt};
+
+/// The chosen hosts that answered, and those that did not.
+pub struct Look {
+    /// What the command works on.
+    pub project: Project,
+    /// The hosts that answered, in the order of the selection.
+    pub members: Vec<Member>,
+    /// The others.
+    pub refused: Vec<Refused>,
+    /// The mask for what is printed.
+    pub masker: Masker,
+}
+
+impl Look {
+    /// Reads the project and connects.
+    pub async fn connect(global: &Global, machine: &Machine, select: &SelectArgs) -> Result<Self, Error> {
+        let project = Project::load(global, machine, select, Filter::default(), &[])?;
+        let masker = Masker::new(project.secrets.values());
+        // Nobody listens: the result is the text that the command prints.
+        let (sink, mut receiver) = Sink::new(masker.clone());
+        tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+        let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
+            Arc::new(Terminal::default())
+        } else {
+            Arc::new(NoPrompt)
+        };
+        let settings = machine.session_settings(global.ssh_config.clone(), global.timeout);
+        let connector = Arc::new(Connector::new(settings, prompt));
+        let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+        let (members, refused) = fleet::connect(&connector, targets, &sink).await;
+        Ok(Self { project, members, refused, masker })
+    }
+
+    /// What each host that answered looks like; one that does not answer now joins the refused.
+    pub async fn facts(&mut self) -> Result<Vec<(String, Facts)>, Error> {
+        let mut questions: Vec<Question> = Vec::new();
+        for member in &self.members {
+            let host = self.project.selection.hosts.iter().find(|host| host.name == member.name);
+            let made = host.map_or(Ok(Question::default()), |host| {
+                let shared = self.project.shared(host, &super::project::ReleaseFacts::default())?;
+                Ok(question(&self.project.steps_to_check(host)?, shared.files, false))
+            });
+            questions.push(made.map_err(|found: Problems| problems(&found, false))?);
+        }
+        let (facts, refused) = fleet::look(&self.members, &questions).await;
+        self.members.retain(|member| refused.iter().all(|refused| refused.host != member.name));
+        self.refused.extend(refused);
+        Ok(self.members.iter().map(|member| member.name.clone()).zip(facts).collect())
+    }
+
+    /// Prints `text`, closes the sessions and says which hosts did not answer.
+    pub async fn end(self, text: &str) -> Result<(), Error> {
+        super::stage::close(&self.members).await;
+        let printed = report::print_stdout(&self.masker.mask(text));
+        printed.map_err(|error| Error::new(Kind::Failed, format!("standard output: {error}")))?;
+        refused(&self.refused)
+    }
+}
+
+/// An error that names the hosts that did not answer, where there are any.
+pub fn refused(refused: &[Refused]) -> Result<(), Error> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = refused.iter().map(|refused| format!("{}: {}", refused.host, refused.why)).collect();
+    let mut error = Error::new(Kind::Refused, lines.join("\n"));
+    error.hints =
+        refused.iter().filter_map(|r| r.advice.as_ref().map(|advice| format!("{}: {advice}", r.host))).collect();
+    Err(error)
+}

@@ -1,0 +1,125 @@
+//! What deploy and rollback have in common: asking first, carrying out, finding a lost host again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::machine::Machine;
+use super::project::{Project, ReleaseFacts};
+use super::prompt;
+use super::stage::{Stage, close};
+use crate::error::Error;
+use crate::event::{Event, Sink};
+use crate::execute::{Reconnect, Run, execute};
+use crate::facts::Facts;
+use crate::fleet::{self, Member, Question};
+use crate::layout::ReleaseId;
+use crate::lock::Holder;
+use crate::plan::Plan;
+use crate::plan::record::HistoryEntry;
+use crate::plan::render::{PlannedStep, programs};
+use crate::session::{BoxFuture, Connector, Session};
+
+/// The connected hosts of a run that holds their locks.
+pub struct Fleet {
+    /// The hosts, in the order of the plan.
+    pub members: Vec<Member>,
+    /// What the locks say.
+    pub holder: Holder,
+    /// How long to wait for the lock of a host that was lost and found again.
+    pub patience: Duration,
+}
+
+/// Asks before a change, where the environment wants that and `--yes` does not answer.
+pub fn confirm(project: &Project, machine: &Machine, yes: bool, what: &str) -> Result<(), Error> {
+    if yes || !project.selection.confirm {
+        return Ok(());
+    }
+    let hosts: Vec<&str> = project.selection.hosts.iter().map(|host| host.name.as_str()).collect();
+    let environment = project.selection.environment.as_deref().unwrap_or("the hosts");
+    if !machine.stdin_is_terminal {
+        return Err(Error::usage(format!("{environment} asks for confirmation, and there is no terminal"))
+            .hint("add --yes where nobody can answer"));
+    }
+    let question = format!("{what}\nto {environment} ({})?", hosts.join(", "));
+    if prompt::confirm(&crate::output::visible(question.as_bytes()).replace("\\x0a", "\n")) {
+        Ok(())
+    } else {
+        Err(Error::usage("nothing was done"))
+    }
+}
+
+/// What the deploy lock says while this run holds it.
+pub fn holder(machine: &Machine, reason: &str) -> Holder {
+    Holder {
+        by: machine.who(),
+        since: (machine.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        reason: reason.to_owned(),
+        url: machine.ci_url(),
+    }
+}
+
+/// What the survey of a host asks for, from what its steps need.
+pub fn question(steps: &[PlannedStep], shared: Vec<String>, manifest: bool) -> Question {
+    Question { programs: programs(steps), shared, manifest }
+}
+
+/// What templates know of a release that is on a host.
+pub fn release_facts(release: Option<ReleaseId>, facts: &Facts) -> ReleaseFacts {
+    let known = release.as_ref().and_then(|release| facts.releases.get(release));
+    ReleaseFacts {
+        revision: Some(known.map(|known| known.info.revision.clone()).unwrap_or_default()),
+        branch: Some(String::new()),
+        release: release.or_else(|| ReleaseId::parse("00000000T000000Z-none")),
+    }
+}
+
+/// Carries out the plan to its end and tells how it ended.
+pub async fn carry_out(stage: Stage, machine: &Machine, plan: Plan, fleet: Fleet, timing: bool) -> Result<(), Error> {
+    let members = fleet.members.clone();
+    let clock = machine.clock;
+    let (by, url) = (machine.who(), machine.ci_url());
+    let run = Run {
+        plan: Arc::new(plan),
+        sessions: members.iter().map(|member| Arc::clone(&member.session)).collect(),
+        sink: stage.sink.clone(),
+        cancel: stage.cancel.clone(),
+        abort: stage.abort.clone(),
+        reconnect: Arc::new(Again { connector: Arc::clone(&stage.connector), fleet, sink: stage.sink.clone() }),
+        history: Arc::new(move || HistoryEntry {
+            time: clock().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            by: by.clone(),
+            url: url.clone(),
+            ..HistoryEntry::default()
+        }),
+    };
+    let conclusion = execute(run).await;
+    if timing {
+        for member in &members {
+            let usage = member.session.usage();
+            let text = format!(
+                "{} channels, {} round trips, {} bytes sent, {} bytes received",
+                usage.channels, usage.round_trips, usage.sent, usage.received
+            );
+            stage.sink.emit(Event::Notice { host: Some(member.name.clone()), text }).await;
+        }
+    }
+    close(&members).await;
+    stage.conclude(conclusion).await
+}
+
+struct Again {
+    connector: Arc<Connector>,
+    fleet: Fleet,
+    sink: Sink,
+}
+
+impl Reconnect for Again {
+    fn again(&self, index: usize) -> BoxFuture<'_, Result<Arc<dyn Session>, String>> {
+        Box::pin(async move {
+            let member = self.fleet.members.get(index).ok_or("no such host")?;
+            fleet::again(&self.connector, member, &self.fleet.holder, self.fleet.patience, &self.sink)
+                .await
+                .map_err(|refused| refused.why)
+        })
+    }
+}

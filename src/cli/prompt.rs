@@ -1,0 +1,51 @@
+//! Questions to the person at the terminal.
+
+use std::io::{BufRead, Write};
+
+use crate::output::visible;
+use crate::report::Curtain;
+use crate::secret::Secret;
+use crate::session::Prompt;
+
+/// Asks on the terminal, with live lines out of the way.
+#[derive(Clone, Debug, Default)]
+pub struct Terminal {
+    curtain: Curtain,
+}
+
+impl Terminal {
+    /// Asks where a reporter may have live lines behind `curtain`.
+    pub fn new(curtain: Curtain) -> Self {
+        Self { curtain }
+    }
+}
+
+/// Asks for a yes or a no on standard error and standard input. No answer is a no.
+pub fn confirm(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    if write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).is_err() {
+        return false;
+    }
+    drop(stderr);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+impl Prompt for Terminal {
+    fn trust_host_key(&self, host: &str, key_type: &str, fingerprint: &str) -> bool {
+        let _held = self.curtain.hold();
+        confirm(&format!(
+            "The host key of {} is not known.\n{} {}\nTrust it and remember it in known_hosts?",
+            visible(host.as_bytes()),
+            visible(key_type.as_bytes()),
+            visible(fingerprint.as_bytes())
+        ))
+    }
+
+    fn secret(&self, question: &str) -> Option<Secret> {
+        let _held = self.curtain.hold();
+        let question = format!("{}: ", visible(question.as_bytes()).trim_end_matches([':', ' ']));
+        rpassword::prompt_password(question).ok().map(Secret::new)
+    }
+}

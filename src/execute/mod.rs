@@ -1,0 +1,438 @@
+//! Carries out a plan: phases, batches, put-back, cancellation.
+//!
+//! `prepare` on all hosts, a barrier, `publish` batch by batch, `finish`. If `prepare` fails anywhere, nothing
+//! is switched and what was prepared is removed. If `publish` fails on more hosts than may fail, every reached
+//! host publishes the release that it had. Deliberately absent: deciding what happens (`plan`), showing it
+//! (`report`).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Event, HostState, HostSummary, Outcome, Phase, Sink};
+use crate::fleet::ask;
+use crate::plan::Plan;
+use crate::plan::record::{HistoryEntry, append_history};
+use crate::session::{BoxFuture, Session};
+use crate::step::Task;
+
+pub mod host;
+pub mod local;
+
+use host::{Host, Stop};
+
+/// Finds a host again after its connection was lost, with the deploy lock.
+pub trait Reconnect: Send + Sync {
+    /// A new session of the host at `index` of the plan, or why there is none.
+    fn again(&self, index: usize) -> BoxFuture<'_, Result<Arc<dyn Session>, String>>;
+}
+
+/// How far a host has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing that users see was changed.
+    Untouched,
+    /// `publish` began.
+    Publishing,
+    /// `publish` ended well.
+    Published,
+    /// The release from before is live again.
+    PutBack,
+    /// Neither.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+struct Standing {
+    progress: Progress,
+    why: Option<String>,
+}
+
+/// What a run needs beside its plan.
+pub struct Run {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// A session for each host of the plan, in its order.
+    pub sessions: Vec<Arc<dyn Session>>,
+    /// Where events go.
+    pub sink: Sink,
+    /// Set by the first interrupt: finish the running task, put back.
+    pub cancel: CancellationToken,
+    /// Set by the second: stop now.
+    pub abort: CancellationToken,
+    /// How a host is found again.
+    pub reconnect: Arc<dyn Reconnect>,
+    /// Who, and when it ended, for the history.
+    pub history: Arc<dyn Fn() -> HistoryEntry + Send + Sync>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conclusion {
+    /// How.
+    pub outcome: Outcome,
+    /// A row for each host.
+    pub hosts: Vec<HostSummary>,
+    /// What to do next.
+    pub hints: Vec<String>,
+}
+
+struct Execution {
+    run: Run,
+    hosts: Vec<Host>,
+    standings: Arc<Mutex<Vec<Standing>>>,
+}
+
+/// Carries out the plan to its end, whatever the end is.
+pub async fn execute(run: Run) -> Conclusion {
+    let count = run.plan.hosts.len();
+    let standings = Arc::new(Mutex::new(vec![Standing { progress: Progress::Untouched, why: None }; count]));
+    let hosts = run
+        .plan
+        .hosts
+        .iter()
+        .zip(&run.sessions)
+        .map(|(plan, session)| Host::new(plan.host.clone(), Arc::clone(session), run.sink.clone()))
+        .collect();
+    let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
+    let mut execution = Execution { run, hosts, standings: Arc::clone(&standings) };
+    let outcome = tokio::select! {
+        outcome = execution.run() => outcome,
+        () = abort.cancelled() => Outcome::NeedsPerson,
+    };
+    let standings = standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    conclude(&plan, outcome, &standings)
+}
+
+impl Execution {
+    async fn run(&mut self) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.phases().await;
+        self.write_history(outcome, began).await;
+        outcome
+    }
+
+    async fn phases(&mut self) -> Outcome {
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
+        if self.run.plan.hosts.iter().any(|host| !host.prepare.is_empty()) {
+            // One host's failure ends the phase: the others stop at their next task.
+            let stop = self.run.cancel.child_token();
+            let failed = self.prepare(&all, &stop).await;
+            if !failed.is_empty() || self.run.cancel.is_cancelled() {
+                self.discard(&all, &failed).await;
+                let interrupted = self.run.cancel.is_cancelled();
+                return if interrupted { Outcome::Interrupted } else { Outcome::Failed };
+            }
+        }
+        let mut failures = 0;
+        let batches = self.run.plan.batches.clone();
+        let mut reached: Vec<usize> = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            reached.extend(batch);
+            self.announce(Phase::Publish, batch, Some((number + 1, batches.len()))).await;
+            let began = Instant::now();
+            let cancel = self.run.cancel.clone();
+            let failed = self.phase_on(Phase::Publish, batch, &cancel, None).await;
+            self.finished(Phase::Publish, began).await;
+            failures += failed.iter().filter(|(_, stop)| *stop != Stop::Cancelled).count();
+            if self.run.cancel.is_cancelled() {
+                return self.put_back_all(&reached, Outcome::Interrupted).await;
+            }
+            if failures > self.run.plan.max_failures {
+                return self.put_back_all(&reached, Outcome::Failed).await;
+            }
+            let failed: Vec<usize> = failed.iter().map(|(index, _)| *index).collect();
+            self.put_back(&failed).await;
+            reached.retain(|index| !failed.contains(index));
+        }
+        if reached.is_empty() {
+            return self.verdict(Outcome::Failed);
+        }
+        // A failure here is reported and undoes nothing, and an interrupt too comes too late to undo.
+        let never = CancellationToken::new();
+        self.phase(Phase::Finish, &reached, &never).await;
+        self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed })
+    }
+
+    /// `otherwise`, unless some host needs a person.
+    fn verdict(&self, otherwise: Outcome) -> Outcome {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        if standings.iter().any(|standing| standing.progress == Progress::Unknown) {
+            Outcome::NeedsPerson
+        } else {
+            otherwise
+        }
+    }
+
+    async fn announce(&self, phase: Phase, hosts: &[usize], batch: Option<(usize, usize)>) {
+        let names = hosts.iter().filter_map(|index| self.hosts.get(*index)).map(|host| host.name.clone()).collect();
+        let batch = batch.filter(|(_, count)| *count > 1);
+        self.run.sink.emit(Event::PhaseStarted { phase, hosts: names, batch }).await;
+    }
+
+    async fn finished(&self, phase: Phase, began: Instant) {
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.run.sink.emit(Event::PhaseFinished { phase, millis }).await;
+    }
+
+    /// Prepares every host, stage by stage; one host's failure stops the rest.
+    async fn prepare(&mut self, hosts: &[usize], stop: &CancellationToken) -> Vec<(usize, Stop)> {
+        self.announce(Phase::Prepare, hosts, None).await;
+        let began = Instant::now();
+        let stages: BTreeSet<u32> =
+            self.run.plan.hosts.iter().flat_map(|host| host.prepare.iter().map(|task| task.stage)).collect();
+        let mut stopped = Vec::new();
+        for stage in stages {
+            let busy: Vec<usize> = hosts
+                .iter()
+                .filter(|index| self.run.plan.hosts.get(**index).is_some_and(|host| !host.stage(stage).is_empty()))
+                .copied()
+                .collect();
+            stopped = self.phase_on(Phase::Prepare, &busy, stop, Some(stage)).await;
+            if !stopped.is_empty() || stop.is_cancelled() {
+                break;
+            }
+        }
+        self.finished(Phase::Prepare, began).await;
+        stopped
+    }
+
+    /// A phase of `hosts`; gives back those that stopped.
+    async fn phase(&mut self, phase: Phase, hosts: &[usize], cancel: &CancellationToken) -> Vec<(usize, Stop)> {
+        let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
+        let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
+        if busy.is_empty() {
+            return Vec::new();
+        }
+        self.announce(phase, &busy, None).await;
+        let began = Instant::now();
+        let stopped = self.phase_on(phase, &busy, cancel, None).await;
+        self.finished(phase, began).await;
+        stopped
+    }
+
+    /// Carries out a phase's tasks, or one `stage` of `prepare`, on `hosts` at once. In `prepare` one failure
+    /// stops the rest at their next task.
+    async fn phase_on(
+        &mut self,
+        phase: Phase,
+        hosts: &[usize],
+        cancel: &CancellationToken,
+        stage: Option<u32>,
+    ) -> Vec<(usize, Stop)> {
+        let mut set = JoinSet::new();
+        for &index in hosts {
+            let Some(host) = self.host(index) else { continue };
+            let plan = Arc::clone(&self.run.plan);
+            let cancel = cancel.clone();
+            self.stand(index, phase, None);
+            set.spawn(async move {
+                let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
+                let tasks = stage.map_or(own.tasks(phase), |stage| own.stage(stage));
+                let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
+                if stage.is_some() && result.is_err() {
+                    cancel.cancel();
+                }
+                (index, result)
+            });
+        }
+        let mut stopped = Vec::new();
+        while let Some(joined) = set.join_next().await {
+            match joined {
+                Ok((index, Ok(()))) => {
+                    if phase == Phase::Publish {
+                        self.set(index, Progress::Published, None);
+                    }
+                }
+                Ok((index, Err(stop))) => {
+                    self.stand(index, phase, Some(stop.why()));
+                    stopped.push((index, stop));
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+        }
+        stopped.sort_by_key(|(index, _)| *index);
+        stopped
+    }
+
+    /// A handle on the host that a task can own.
+    fn host(&self, index: usize) -> Option<Host> {
+        self.hosts.get(index).map(|host| Host {
+            name: host.name.clone(),
+            session: Arc::clone(&host.session),
+            sink: host.sink.clone(),
+            next_task: Arc::clone(&host.next_task),
+        })
+    }
+
+    fn set(&self, index: usize, progress: Progress, why: Option<String>) {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = standings.get_mut(index) {
+            standing.progress = progress;
+            // The first reason is the one that explains the rest.
+            standing.why = standing.why.take().or(why);
+        }
+    }
+
+    fn stand(&self, index: usize, phase: Phase, why: Option<String>) {
+        let progress = match phase {
+            Phase::Publish => Progress::Publishing,
+            Phase::Finish => Progress::Published,
+            _ => Progress::Untouched,
+        };
+        self.set(index, progress, why);
+    }
+
+    /// Removes what was prepared, everywhere. It is not a failure if that fails: the next deploy removes it.
+    async fn discard(&mut self, hosts: &[usize], failed: &[(usize, Stop)]) {
+        let mut set = JoinSet::new();
+        for &index in hosts {
+            let lost = failed.iter().any(|(stopped, stop)| *stopped == index && matches!(stop, Stop::Lost { .. }));
+            let (Some(host), false) = (self.host(index), lost) else { continue };
+            let plan = Arc::clone(&self.run.plan);
+            set.spawn(async move {
+                let Some(own) = plan.hosts.get(index) else { return };
+                let tasks: Vec<Task> = own.discard.iter().cloned().map(Task::tolerated).collect();
+                let _ = host.carry_out(Phase::Prepare, &tasks, None, &CancellationToken::new()).await;
+            });
+        }
+        while set.join_next().await.is_some() {}
+    }
+
+    async fn put_back_all(&mut self, reached: &[usize], outcome: Outcome) -> Outcome {
+        self.put_back(reached).await;
+        let waiting: Vec<usize> = (0..self.hosts.len()).filter(|index| !reached.contains(index)).collect();
+        self.discard(&waiting, &[]).await;
+        self.verdict(outcome)
+    }
+
+    /// Publishes on each of `hosts` the release that it had. A host whose connection is gone is sought again.
+    async fn put_back(&mut self, hosts: &[usize]) {
+        if hosts.is_empty() {
+            return;
+        }
+        self.announce(Phase::PutBack, hosts, None).await;
+        let began = Instant::now();
+        let mut set = JoinSet::new();
+        for &index in hosts {
+            let Some(mut host) = self.host(index) else { continue };
+            let (plan, reconnect) = (Arc::clone(&self.run.plan), Arc::clone(&self.run.reconnect));
+            set.spawn(async move {
+                let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
+                let never = CancellationToken::new();
+                let mut result = host.carry_out(Phase::PutBack, &own.put_back, None, &never).await;
+                if matches!(result, Err(Stop::Lost { .. })) {
+                    match reconnect.again(index).await {
+                        Ok(session) => {
+                            host.session = session;
+                            result = host.carry_out(Phase::PutBack, &own.put_back, None, &never).await;
+                        }
+                        Err(reason) => result = Err(Stop::Lost { task: "Reconnect".to_owned(), reason }),
+                    }
+                }
+                (index, result.map_err(|stop| stop.why()))
+            });
+        }
+        while let Some(joined) = set.join_next().await {
+            match joined {
+                Ok((index, Ok(()))) => self.set(index, Progress::PutBack, None),
+                Ok((index, Err(why))) => {
+                    let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(standing) = standings.get_mut(index) {
+                        let first = standing.why.take().map(|first| format!("{first}; ")).unwrap_or_default();
+                        *standing = Standing {
+                            progress: Progress::Unknown,
+                            why: Some(format!("{first}and putting back failed: {why}")),
+                        };
+                    }
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+        }
+        self.finished(Phase::PutBack, began).await;
+    }
+
+    /// Tells every host that can be reached how the run ended.
+    async fn write_history(&self, outcome: Outcome, began: Instant) {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let summaries = conclude(&self.run.plan, outcome, &standings).hosts;
+        let entry = (self.run.history)();
+        let plan = &self.run.plan;
+        let mut set = JoinSet::new();
+        for ((own, host), summary) in plan.hosts.iter().zip(&self.hosts).zip(summaries) {
+            let entry = HistoryEntry {
+                action: Some(plan.action),
+                environment: plan.environment.clone(),
+                release: plan.release.to_string(),
+                revision: plan.revision.clone(),
+                description: plan.description.clone(),
+                outcome: outcome_word(outcome).to_owned(),
+                state: summary.state.name().to_owned(),
+                why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
+                before: summary.before,
+                millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                ..entry.clone()
+            };
+            let command = append_history(&own.layout, &entry);
+            let (session, name, sink) = (Arc::clone(&host.session), host.name.clone(), self.run.sink.clone());
+            set.spawn(async move {
+                let answers = ask(session.as_ref(), vec![command]).await;
+                if !answers.is_ok_and(|answers| answers.iter().all(crate::fleet::Answer::success)) {
+                    let text = "the history could not be written".to_owned();
+                    sink.emit(Event::Warning { host: Some(name), text }).await;
+                }
+            });
+        }
+        while set.join_next().await.is_some() {}
+    }
+}
+
+fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "done",
+        Outcome::Failed => "failed",
+        Outcome::Refused => "refused",
+        Outcome::NeedsPerson => "needs_person",
+        Outcome::Interrupted => "interrupted",
+    }
+}
+
+fn conclude(plan: &Plan, outcome: Outcome, standings: &[Standing]) -> Conclusion {
+    let hosts: Vec<HostSummary> = plan
+        .hosts
+        .iter()
+        .zip(standings)
+        .map(|(host, standing)| {
+            let before = host.before.as_ref().map(ToString::to_string);
+            let (state, after) = match standing.progress {
+                Progress::Untouched => (HostState::Unchanged, before.clone()),
+                Progress::Published => (HostState::Live, Some(plan.release.to_string())),
+                Progress::PutBack => (HostState::PutBack, before.clone()),
+                Progress::Publishing | Progress::Unknown => (HostState::Unknown, None),
+            };
+            let commands = if state == HostState::Unknown { host.by_hand() } else { Vec::new() };
+            HostSummary { host: host.host.clone(), before, after, state, why: standing.why.clone(), commands }
+        })
+        .collect();
+    let unknown = hosts.iter().any(|host| host.state == HostState::Unknown);
+    let untouched = hosts.iter().all(|host| host.state != HostState::Unknown);
+    let outcome = match outcome {
+        // Stopped at once, yet no host was between two states.
+        Outcome::NeedsPerson if untouched => Outcome::Interrupted,
+        _ if unknown => Outcome::NeedsPerson,
+        other => other,
+    };
+    let mut hints = Vec::new();
+    if unknown {
+        hints.push("`ship status` shows what is live where; the commands above put a host back by hand".to_owned());
+    }
+    Conclusion { outcome, hosts, hints }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,397 @@
+//! What a host looked like before the plan was made: the survey and its parser.
+//!
+//! The survey is read-only and one round trip. It prints `key value` lines, so that every `if` is Rust.
+//! Deliberately absent: deciding anything (`plan`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, join, quote};
+use crate::layout::{Layout, ReleaseId};
+
+/// The state of a release, kept in `.ship/releases/<id>/state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseState {
+    /// It is being made, or the run that made it died.
+    Preparing,
+    /// It is complete and was never confirmed healthy.
+    Ready,
+    /// It is live and passed its checks.
+    Live,
+    /// It was live and healthy until another release followed.
+    Superseded,
+    /// It was published, failed its checks and was put back.
+    Failed,
+    /// It was live until a person rolled back from it.
+    RolledBack,
+}
+
+impl ReleaseState {
+    /// The word in the state file and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Ready => "ready",
+            Self::Live => "live",
+            Self::Superseded => "superseded",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    /// Reads the word of a state file. A word that is cut or unknown is no state.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Preparing, Self::Ready, Self::Live, Self::Superseded, Self::Failed, Self::RolledBack]
+            .into_iter()
+            .find(|state| state.name() == word)
+    }
+
+    /// Whether the release once passed its checks: only these are targets of a rollback and count when old
+    /// releases are removed.
+    pub fn good(self) -> bool {
+        matches!(self, Self::Live | Self::Superseded)
+    }
+}
+
+/// What is known of a release beside its state, kept in `.ship/releases/<id>/info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// The full commit id, or the digest of an artifact.
+    pub revision: String,
+    /// Branch, author and title, for people.
+    pub description: String,
+    /// Who made it.
+    pub by: String,
+}
+
+/// A release on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Whether its folder is there.
+    pub present: bool,
+    /// Its state; `None` where ship did not make it or its record is unreadable.
+    pub state: Option<ReleaseState>,
+    /// What is known of it.
+    pub info: Info,
+}
+
+impl Release {
+    /// Whether it can be published again.
+    pub fn good(&self) -> bool {
+        self.present && self.state.is_some_and(ReleaseState::good)
+    }
+}
+
+/// What `current` is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Current {
+    /// There is none.
+    #[default]
+    Missing,
+    /// A link to this.
+    Link {
+        /// What it points at, as it stands in the link.
+        target: String,
+        /// Whether that exists.
+        exists: bool,
+    },
+    /// A file or folder, which ship never touches.
+    Other,
+}
+
+/// Everything the survey found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The kernel's name (`uname -s`).
+    pub system: String,
+    /// The login user.
+    pub user: String,
+    /// Programs and where they are.
+    pub programs: BTreeMap<String, String>,
+    /// Whether `tar` is GNU tar, which can copy a list of files.
+    pub gnu_tar: bool,
+    /// Free space where releases go, in KiB, where `df` says.
+    pub free_kib: Option<u64>,
+    /// Free inodes there, where `df` says.
+    pub free_inodes: Option<u64>,
+    /// The nearest folder of `deploy_to` that exists.
+    pub nearest: String,
+    /// Whether the login user may write there.
+    pub writable: bool,
+    /// What `current` is.
+    pub current: Current,
+    /// Every release, by id.
+    pub releases: BTreeMap<ReleaseId, Release>,
+    /// The shared files and folders that exist, of those that were asked for.
+    pub shared: BTreeSet<String>,
+    /// The text of the lock that a person set, where there is one.
+    pub hold: Option<String>,
+    /// The last lines of the history, oldest first.
+    pub history: Vec<String>,
+    /// The manifest of the live release, where every file of it was verified.
+    pub manifest: Vec<u8>,
+    /// Paths of the live release that were changed since, by the application or by hand.
+    pub touched: BTreeSet<Vec<u8>>,
+}
+
+/// Programs that every deploy needs on a host.
+pub const NEEDED: &[&str] = &["tar", "timeout", "flock", "sha256sum", "xargs", "readlink", "mktemp"];
+
+/// What a survey asks for.
+#[derive(Clone, Debug)]
+pub struct Survey<'a> {
+    /// Paths on the host.
+    pub layout: &'a Layout,
+    /// Programs to look for, beside [`NEEDED`].
+    pub programs: &'a [String],
+    /// Shared files to look for, relative to `shared/`.
+    pub shared: &'a [String],
+    /// Whether the live release's manifest is wanted.
+    pub manifest: bool,
+}
+
+/// How many lines of history are read.
+const HISTORY_LINES: u32 = 100;
+
+impl Survey<'_> {
+    /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
+    pub fn commands(&self) -> Vec<Command> {
+        vec![self.host(), self.application(), self.live_manifest(), self.touched()]
+    }
+
+    fn host(&self) -> Command {
+        let programs: BTreeSet<&str> = NEEDED.iter().copied().chain(self.programs.iter().map(String::as_str)).collect();
+        Command::shell(format!(
+            "printf 'system %s\\nuser %s\\n' \"$(uname -s)\" \"$(id -un)\"\n\
+             for p in {programs}; do w=$(command -v \"$p\") && printf 'program %s %s\\n' \"$p\" \"$w\"; done\n\
+             case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
+             d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
+             [ -w \"$d\" ] && echo writable\n\
+             df -Pk \"$d\" 2>/dev/null | awk 'NR==2 {{print \"free_kib \" $4}}'\n\
+             df -Pi \"$d\" 2>/dev/null | awk 'NR==2 {{print \"free_inodes \" $4}}'\n\
+             :",
+            programs = join(programs),
+            root = quote(self.layout.root()),
+        ))
+    }
+
+    fn application(&self) -> Command {
+        let shared = join(self.shared.iter().map(String::as_str));
+        let shared = if shared.is_empty() {
+            String::new()
+        } else {
+            format!("for f in {shared}; do [ -e \"shared/$f\" ] && printf 'shared %s\\n' \"$f\"; done\n")
+        };
+        Command::shell(format!(
+            "cd {root} 2>/dev/null || exit 0\n\
+             if [ -L current ]; then printf 'current %s\\n' \"$(readlink current)\"; [ -d current/ ] && echo current_exists\n\
+             elif [ -e current ]; then echo current_other; fi\n\
+             for r in releases/*; do [ -d \"$r\" ] && printf 'release %s\\n' \"${{r#releases/}}\"; done\n\
+             for s in .ship/releases/*; do n=${{s#.ship/releases/}}\n\
+             [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
+             [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=; done\n\
+             {shared}\
+             [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
+             [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
+             :",
+            root = quote(self.layout.root()),
+        ))
+    }
+
+    fn live_manifest(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
+    }
+
+    /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
+    fn touched(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ ! -type d -cnewer \"$r/verified\" -print0")
+    }
+
+    /// `text` in `deploy_to`, where `$r` is the record of the live release.
+    fn of_live_release(&self, text: &str) -> Command {
+        if !self.manifest {
+            return Command::argv(["true"]);
+        }
+        Command::shell(format!(
+            "cd {root} 2>/dev/null || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; {text}",
+            root = quote(self.layout.root()),
+        ))
+    }
+}
+
+impl Facts {
+    /// Reads the outputs of [`Survey::commands`]. Lines that make no sense are left out: they come from a host.
+    pub fn parse(outputs: &[Vec<u8>]) -> Self {
+        let mut facts = Self::default();
+        for output in outputs.iter().take(2) {
+            for line in String::from_utf8_lossy(output).lines() {
+                let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+                facts.take(key, value);
+            }
+        }
+        facts.manifest = outputs.get(2).cloned().unwrap_or_default();
+        let touched = outputs.get(3).map(Vec::as_slice).unwrap_or_default();
+        let paths = touched.split(|byte| *byte == 0).filter_map(|path| path.strip_prefix(b"current/"));
+        facts.touched = paths.map(<[u8]>::to_vec).collect();
+        facts
+    }
+
+    fn take(&mut self, key: &str, value: &str) {
+        match key {
+            "system" => self.system = value.to_owned(),
+            "user" => self.user = value.to_owned(),
+            "program" => {
+                if let Some((name, path)) = value.split_once(' ')
+                    && path.starts_with('/')
+                {
+                    self.programs.insert(name.to_owned(), path.to_owned());
+                }
+            }
+            "gnu_tar" => self.gnu_tar = true,
+            "nearest" => self.nearest = value.to_owned(),
+            "writable" => self.writable = true,
+            "free_kib" => self.free_kib = value.parse().ok(),
+            "free_inodes" => self.free_inodes = value.parse().ok(),
+            "current" => self.current = Current::Link { target: value.to_owned(), exists: false },
+            "current_exists" => {
+                if let Current::Link { exists, .. } = &mut self.current {
+                    *exists = true;
+                }
+            }
+            "current_other" => self.current = Current::Other,
+            "release" => {
+                if let Some(id) = ReleaseId::parse(value) {
+                    self.release_mut(id).present = true;
+                }
+            }
+            "state" => {
+                if let Some((id, word)) = value.split_once(' ')
+                    && let Some(id) = ReleaseId::parse(id)
+                {
+                    self.release_mut(id).state = ReleaseState::parse(word);
+                }
+            }
+            "info" => {
+                if let Some((id, json)) = value.split_once(' ')
+                    && let Some(id) = ReleaseId::parse(id)
+                    && let Ok(info) = serde_json::from_str(json)
+                {
+                    self.release_mut(id).info = info;
+                }
+            }
+            "shared" => {
+                self.shared.insert(value.to_owned());
+            }
+            "hold" => self.hold = Some(value.to_owned()),
+            "history" => self.history.push(value.to_owned()),
+            _ => {}
+        }
+    }
+
+    fn release_mut(&mut self, id: ReleaseId) -> &mut Release {
+        self.releases.entry(id).or_insert(Release { present: false, state: None, info: Info::default() })
+    }
+
+    /// Where `program` is, where the survey asked for it and found it.
+    pub fn program(&self, program: &str) -> Option<&str> {
+        self.programs.get(program).map(String::as_str)
+    }
+
+    /// The release that `current` points at, where it is one.
+    pub fn live(&self) -> Option<ReleaseId> {
+        match &self.current {
+            Current::Link { target, .. } => ReleaseId::parse(target.trim_end_matches('/').rsplit('/').next()?),
+            Current::Missing | Current::Other => None,
+        }
+    }
+
+    /// What `current` points at, as it stands in the link.
+    pub fn current_target(&self) -> Option<&str> {
+        match &self.current {
+            Current::Link { target, .. } => Some(target),
+            Current::Missing | Current::Other => None,
+        }
+    }
+
+    /// The needed programs that are missing.
+    pub fn missing(&self) -> Vec<&'static str> {
+        NEEDED.iter().copied().filter(|program| self.program(program).is_none()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_survey_is_read_and_nonsense_in_it_is_left_out() {
+        let host = b"system Linux\nuser deployer\nprogram tar /usr/bin/tar\nprogram flock alias flock=x\ngnu_tar\nnearest /var/www\nwritable\nfree_kib 1024\nrubbish\n".to_vec();
+        let application = b"current releases/20261121T101500Z-1a2b3c4\ncurrent_exists\nrelease 20261121T101500Z-1a2b3c4\nrelease ../../etc\nstate 20261121T101500Z-1a2b3c4 live\nstate 20261120T101500Z-0000000 prepar\ninfo 20261121T101500Z-1a2b3c4 {\"revision\":\"1a2b3c4d\"}\nshared .env\nhold {\"by\":\"ann\"}\nhistory {}\n".to_vec();
+        let facts = Facts::parse(&[host, application, b"m".to_vec()]);
+        assert_eq!(facts.live().map(|id| id.to_string()).as_deref(), Some("20261121T101500Z-1a2b3c4"));
+        assert_eq!(facts.program("tar"), Some("/usr/bin/tar"));
+        assert_eq!(facts.program("flock"), None);
+        let states: Vec<_> = facts.releases.values().map(|r| (r.present, r.state, r.info.revision.as_str())).collect();
+        assert_eq!(states, [(false, None, ""), (true, Some(ReleaseState::Live), "1a2b3c4d")]);
+        assert_eq!((facts.hold.as_deref(), facts.history.len()), (Some("{\"by\":\"ann\"}"), 1));
+    }
+
+    #[test]
+    fn the_survey_runs_on_a_real_shell_with_nothing_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("not/yet");
+        let layout = Layout::new(&root.to_string_lossy());
+        let survey =
+            Survey { layout: &layout, programs: &["sh".to_owned()], shared: &["a b".to_owned()], manifest: true };
+        let facts = Facts::parse(&run(&survey));
+        assert_eq!(facts.nearest, folder.path().to_string_lossy());
+        assert!(facts.writable && facts.program("sh").is_some() && facts.free_kib.is_some());
+        assert_eq!(facts.current, Current::Missing);
+    }
+
+    #[test]
+    fn the_survey_sees_releases_states_and_shared_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("app's home");
+        let id = "20261121T101500Z-1a2b3c4";
+        std::fs::create_dir_all(root.join("releases").join(id)).expect("releases");
+        std::fs::create_dir_all(root.join(".ship/releases").join(id)).expect("records");
+        std::fs::create_dir_all(root.join("shared")).expect("shared");
+        std::fs::write(root.join("shared/a b"), "").expect("shared file");
+        std::fs::write(root.join(".ship/releases").join(id).join("state"), "live\n").expect("state");
+        std::fs::write(root.join(".ship/releases").join(id).join("manifest"), "m\nn").expect("manifest");
+        std::os::unix::fs::symlink(format!("releases/{id}"), root.join("current")).expect("current");
+        std::fs::write(root.join("releases").join(id).join("before"), "").expect("a file");
+        std::fs::write(root.join(".ship/releases").join(id).join("verified"), "").expect("verified");
+        // The kernel stamps files by a clock that ticks every few milliseconds.
+        let after = root.join("releases").join(id).join("after\nit");
+        let stamp = |path: &std::path::Path| std::fs::metadata(path).and_then(|m| m.modified()).expect("a time");
+        let verified = stamp(&root.join(".ship/releases").join(id).join("verified"));
+        while std::fs::write(&after, "").is_err() || stamp(&after) <= verified {}
+        let layout = Layout::new(&root.to_string_lossy());
+        let survey =
+            Survey { layout: &layout, programs: &[], shared: &["a b".to_owned(), "c".to_owned()], manifest: true };
+        let facts = Facts::parse(&run(&survey));
+        assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });
+        assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);
+        assert_eq!(facts.shared.iter().collect::<Vec<_>>(), ["a b"]);
+        assert_eq!(facts.manifest, b"m\nn");
+        assert_eq!(facts.touched.into_iter().collect::<Vec<_>>(), [b"after\nit"]);
+    }
+
+    fn run(survey: &Survey<'_>) -> Vec<Vec<u8>> {
+        survey
+            .commands()
+            .iter()
+            .map(|command| {
+                let output =
+                    std::process::Command::new("/bin/sh").arg("-c").arg(command.to_shell()).output().expect("sh");
+                assert!(output.status.success(), "{output:?}");
+                output.stdout
+            })
+            .collect()
+    }
+}

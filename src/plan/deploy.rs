@@ -1,0 +1,329 @@
+//! The plan of a deploy: what the new release is made of, how it goes live, and the way back.
+
+use std::sync::Arc;
+
+use super::render::{PlannedStep, tasks};
+use super::{HostPlan, Obstacle, Plan, Transfer, prune, record, record_files, unpack};
+use crate::artifact::{Manifest, MemoryFile, Packing, Tree, difference};
+use crate::command::{Command, quote};
+use crate::event::{Action as RunAction, Phase};
+use crate::facts::{Current, Facts, Info, ReleaseState};
+use crate::layout::{Layout, ReleaseId};
+use crate::lock;
+use crate::step::link::Link;
+use crate::step::swap::{self, Expected};
+use crate::step::{Action, Context, Step, Task};
+
+/// What is the same for every host.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The application.
+    pub app: String,
+    /// The environment.
+    pub environment: Option<String>,
+    /// The new release.
+    pub release: ReleaseId,
+    /// What it is made from.
+    pub info: Info,
+    /// How many releases are kept.
+    pub keep_releases: u32,
+    /// The sizes of batches, in order.
+    pub batches: Vec<usize>,
+    /// How many hosts may fail.
+    pub max_failures: usize,
+    /// Seconds since 1970 of the release, for entries without a time of their own.
+    pub time: i64,
+}
+
+/// What is known of one host.
+pub struct HostInput<'a> {
+    /// Its name in the inventory.
+    pub name: String,
+    /// Its paths.
+    pub layout: Layout,
+    /// What it looked like.
+    pub facts: &'a Facts,
+    /// Its steps for the new release.
+    pub steps: Vec<PlannedStep>,
+    /// Its steps for the release that is live now, for the way back.
+    pub steps_before: Vec<PlannedStep>,
+    /// The recipe's shared files and folders.
+    pub shared: Link,
+    /// The host's tree, without settings.
+    pub tree: Arc<Tree>,
+    /// Settings rendered for the host.
+    pub settings: Vec<MemoryFile>,
+}
+
+/// Space that must stay free beside the release, in bytes.
+const SPARE: u64 = 64 * 1024 * 1024;
+
+/// Makes the plan, or names everything that stands in its way.
+pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obstacle>> {
+    let mut plans = Vec::new();
+    let mut obstacles = Vec::new();
+    for host in hosts {
+        obstacles.extend(obstacles_of(&host.name, &host.layout, host.facts));
+        for file in host.shared.files.iter().filter(|file| !host.facts.shared.contains(*file)) {
+            obstacles.push(Obstacle::new(
+                &host.name,
+                format!("the shared file {}/{file} does not exist", host.layout.shared()),
+                Some("put it there once; every release links to it".to_owned()),
+            ));
+        }
+        match host_plan(common, &host) {
+            Ok(plan) => plans.push(plan),
+            Err(found) => obstacles.extend(found),
+        }
+    }
+    if !obstacles.is_empty() {
+        return Err(obstacles);
+    }
+    Ok(Plan {
+        action: RunAction::Deploy,
+        app: common.app.clone(),
+        environment: common.environment.clone(),
+        release: common.release.clone(),
+        revision: common.info.revision.clone(),
+        description: common.info.description.clone(),
+        batches: batches(&common.batches, plans.len()),
+        max_failures: common.max_failures,
+        hosts: plans,
+    })
+}
+
+/// Indices of `count` hosts in groups of the given sizes.
+pub(super) fn batches(sizes: &[usize], count: usize) -> Vec<Vec<usize>> {
+    let mut indices = 0..count;
+    let mut batches: Vec<Vec<usize>> = sizes.iter().map(|size| indices.by_ref().take(*size).collect()).collect();
+    batches.push(indices.collect());
+    batches.retain(|batch| !batch.is_empty());
+    batches
+}
+
+/// What stands in the way of any change on a host.
+pub fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    let missing = facts.missing();
+    if !missing.is_empty() {
+        obstacles.push(Obstacle::new(
+            host,
+            format!("these programs are missing: {}", missing.join(", ")),
+            Some("install coreutils, findutils, tar and util-linux (or BusyBox with these applets)".to_owned()),
+        ));
+    }
+    if facts.current == Current::Other {
+        obstacles.push(Obstacle::new(
+            host,
+            format!("{} is a real file or folder, not a link to a release", layout.current()),
+            Some("move it away by hand once; ship never removes what it did not make".to_owned()),
+        ));
+    }
+    if !facts.writable {
+        obstacles.push(Obstacle::new(
+            host,
+            format!("{} may not write to {}", facts.user, facts.nearest),
+            Some(format!("as root, once: install -d -o {} {}", quote(&facts.user), quote(layout.root()))),
+        ));
+    }
+    if let Some(hold) = &facts.hold {
+        obstacles.push(Obstacle::new(
+            host,
+            format!("deploys are locked by {}", lock::parse(hold)),
+            Some("`ship unlock` frees it".to_owned()),
+        ));
+    }
+    obstacles
+}
+
+fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obstacle>> {
+    let obstacle = |text: String| Obstacle::new(&host.name, text, None);
+    let (layout, facts) = (&host.layout, host.facts);
+    let before = facts.live().filter(|live| facts.releases.get(live).is_some_and(|release| release.present));
+    let new_target = layout.release_target(&common.release);
+    let seen = Expected {
+        targets: facts.current_target().map(str::to_owned).into_iter().collect(),
+        missing: facts.current == Current::Missing,
+    };
+    let transfer = transfer(common, host).map_err(|text| vec![obstacle(text)])?;
+    let needed = transfer.tree.manifest().bytes().saturating_add(SPARE);
+    if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
+        return Err(vec![obstacle(format!(
+            "{} has {} MiB free, and the release needs {} MiB with what must stay free",
+            facts.nearest,
+            free >> 20,
+            needed >> 20
+        ))]);
+    }
+
+    let lacking = |found: Vec<String>| found.into_iter().map(obstacle).collect::<Vec<_>>();
+    let made = |phase| tasks(&host.steps, phase, layout, facts, &common.release, &seen, false).map_err(lacking);
+    let mut prepare = begin(common, layout);
+    prepare.extend(receive(layout, facts, common, &transfer));
+    prepare.extend(shared_links(common, host));
+    prepare.extend(made(Phase::Prepare)?);
+    let last = host.steps.iter().map(|planned| planned.stage).max().unwrap_or(0);
+    prepare.push(Task { stage: last, ..ready(layout, &common.release) });
+
+    let mut publish = made(Phase::Publish)?;
+    if !host.steps.iter().any(|planned| matches!(planned.step, Step::Swap(_))) {
+        return Err(vec![obstacle("the recipe has no `swap` step in `publish`, so nothing would go live".to_owned())]);
+    }
+    let mut live = vec![(&common.release, ReleaseState::Live)];
+    live.extend(called_live(facts, &common.release).map(|id| (id, ReleaseState::Superseded)));
+    publish.push(state_task("Mark the release live", layout, &live));
+
+    let prune = prune::removable(facts, &common.release, before.as_ref(), common.keep_releases);
+    let mut finish = made(Phase::Finish)?;
+    finish.iter_mut().for_each(|task| task.tolerate = true);
+    finish.extend(removal(layout, &prune));
+
+    let put_back = match &before {
+        Some(before) => {
+            let either =
+                Expected { targets: seen.targets.iter().cloned().chain([new_target]).collect(), missing: false };
+            let mut back =
+                tasks(&host.steps_before, Phase::Publish, layout, facts, before, &either, true).map_err(lacking)?;
+            let mut states = vec![(&common.release, ReleaseState::Failed)];
+            states.extend(Some(before).filter(|id| is_good(facts, id)).map(|id| (id, ReleaseState::Live)));
+            back.push(state_task("Mark the release failed", layout, &states));
+            back
+        }
+        None => vec![
+            swap::unpublish(layout, &new_target),
+            state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)]),
+        ],
+    };
+    let discard = Task::own("Remove what was prepared", record::remove(layout, &[&common.release]));
+    Ok(HostPlan {
+        host: host.name.clone(),
+        layout: layout.clone(),
+        before,
+        transfer: Some(transfer),
+        prepare,
+        publish,
+        finish,
+        put_back,
+        discard: vec![discard],
+        prune,
+    })
+}
+
+/// The releases other than `release` whose state is live: the one that is, and one that a run which died left so.
+pub(super) fn called_live<'a>(facts: &'a Facts, release: &'a ReleaseId) -> impl Iterator<Item = &'a ReleaseId> {
+    let live = facts.releases.iter().filter(move |(id, found)| {
+        *id != release && found.present && found.state == Some(ReleaseState::Live)
+    });
+    live.map(|(id, _)| id)
+}
+
+pub(super) fn is_good(facts: &Facts, id: &ReleaseId) -> bool {
+    facts.releases.get(id).is_some_and(crate::facts::Release::good)
+}
+
+pub(super) fn state_task(name: &str, layout: &Layout, states: &[(&ReleaseId, ReleaseState)]) -> Task {
+    Task::own(name, record::states(layout, states))
+}
+
+/// Removing old releases may fail without harm: the new one is live.
+pub(super) fn removal(layout: &Layout, releases: &[ReleaseId]) -> Option<Task> {
+    if releases.is_empty() {
+        return None;
+    }
+    let all: Vec<&ReleaseId> = releases.iter().collect();
+    let task = Task::own("Remove old releases", record::remove(layout, &all));
+    Some(task.tolerated().meanings(&[(1, "files of another user are in the way: remove them once as root")]))
+}
+
+fn begin(common: &Common, layout: &Layout) -> Vec<Task> {
+    let command = record::begin(layout, &common.release, &common.info);
+    vec![Task::own("Begin the release", command)]
+}
+
+fn transfer(common: &Common, host: &HostInput<'_>) -> Result<Transfer, String> {
+    let tree = if host.settings.is_empty() {
+        Arc::clone(&host.tree)
+    } else {
+        let merged = host
+            .tree
+            .with_files(&host.settings)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        Arc::new(merged)
+    };
+    // Only GNU tar copies a list of names that may hold any byte; elsewhere everything is sent. A manifest
+    // that does not parse is one that we do not have.
+    let usable = host.facts.gnu_tar && host.facts.live().is_some_and(|live| is_good(host.facts, &live));
+    let old = if usable { Manifest::parse(&host.facts.manifest).unwrap_or_default() } else { Manifest::default() };
+    let old = old.without(&host.facts.touched);
+    let difference = difference(tree.manifest(), &old);
+    let removed = difference
+        .removed
+        .iter()
+        .filter_map(|index| old.entries().get(*index))
+        .map(|entry| crate::output::visible(&entry.path))
+        .collect();
+    let keep = difference.keep_list(tree.manifest());
+    let packing = Packing {
+        tree: Arc::clone(&tree),
+        entries: difference.send_list(tree.manifest()),
+        prefix: host.layout.release_target(&common.release),
+        extra: record_files(&common.release, &tree, keep),
+        time: common.time,
+    };
+    Ok(Transfer { command: unpack(&host.layout), tree, difference, removed, packing })
+}
+
+/// Receives the transfer, copies what did not change from the live release, and verifies every file.
+fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer) -> Vec<Task> {
+    let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
+    let record = layout.record(&common.release);
+    let folder = layout.release(&common.release);
+    if let Some(live) = facts.live().filter(|_| !transfer.difference.unchanged.is_empty()) {
+        let copy = Command::shell(format!(
+            "set -e; umask 0; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
+            old = quote(&layout.release(&live)),
+            keep = quote(&format!("{record}/keep")),
+            new = quote(&folder),
+        ));
+        tasks.push(Task::own("Copy unchanged files from the live release", copy));
+    }
+    if transfer.tree.manifest().files() > 0 {
+        let check = Command::shell(format!(
+            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; exit 70; }}; rm {record}/check && : >{record}/verified",
+            record = quote(&record),
+        ))
+        .directory(folder);
+        let task = Task::own("Verify the release", check);
+        tasks.push(task.meanings(&[(70, "files on the host are not what was sent; nothing was published")]));
+    }
+    tasks
+}
+
+fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {
+    let none = Expected::default();
+    let directory = host.layout.release(&common.release);
+    let context = Context {
+        layout: &host.layout,
+        facts: host.facts,
+        release: &common.release,
+        expected: &none,
+        put_back: false,
+        name: "Link shared files",
+        directory: &directory,
+        environment: &[],
+        timeout: None,
+        attempts: 1,
+    };
+    host.shared.tasks(&context)
+}
+
+/// Marks the release complete once it is on the disk. `sync -f` is GNU's and BusyBox's syncfs(2); where it is
+/// not known, plain `sync` is right and slower.
+fn ready(layout: &Layout, release: &ReleaseId) -> Task {
+    let command = Command::shell(format!(
+        "sync -f {folder} 2>/dev/null || sync; {}",
+        record::write_states(layout, &[(release, ReleaseState::Ready)]),
+        folder = quote(&layout.release(release)),
+    ));
+    Task::own("Mark the release ready", command)
+}

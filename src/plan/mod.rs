@@ -1,0 +1,165 @@
+//! What will happen, host by host, as a value: made before anything happens, printed by `ship plan`,
+//! carried out by `execute`.
+//!
+//! Everything here is pure: facts, manifests and rendered steps in, tasks out. Deliberately absent: the
+//! network, the clock, the environment.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::artifact::{Difference, MemoryFile, Packing, Tree};
+use crate::command::{Command, quote};
+use crate::event::{Action as RunAction, Phase};
+use crate::layout::{Layout, ReleaseId};
+use crate::step::{Action, Task};
+
+pub mod deploy;
+pub mod prune;
+pub mod record;
+pub mod render;
+pub mod rollback;
+pub mod show;
+pub mod sudoers;
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Deploy or rollback.
+    pub action: RunAction,
+    /// The application.
+    pub app: String,
+    /// The environment.
+    pub environment: Option<String>,
+    /// The release that will be live.
+    pub release: ReleaseId,
+    /// What it was made from.
+    pub revision: String,
+    /// Its branch, author and title, for people.
+    pub description: String,
+    /// The hosts, in the order of the inventory.
+    pub hosts: Vec<HostPlan>,
+    /// Indices of [`Plan::hosts`]: what is published together.
+    pub batches: Vec<Vec<usize>>,
+    /// How many hosts may fail to publish before all are put back.
+    pub max_failures: usize,
+}
+
+/// What will happen on one host.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// Its name in the inventory.
+    pub host: String,
+    /// Its paths.
+    pub layout: Layout,
+    /// The release that is live now.
+    pub before: Option<ReleaseId>,
+    /// What is sent.
+    pub transfer: Option<Transfer>,
+    /// Nothing is visible to users yet.
+    pub prepare: Vec<Task>,
+    /// What users see changes.
+    pub publish: Vec<Task>,
+    /// After every batch is live.
+    pub finish: Vec<Task>,
+    /// After `publish` failed: publishes the release from before.
+    pub put_back: Vec<Task>,
+    /// After `prepare` failed: removes what was prepared.
+    pub discard: Vec<Task>,
+    /// The releases that `finish` removes.
+    pub prune: Vec<ReleaseId>,
+}
+
+impl HostPlan {
+    /// The tasks of a phase.
+    pub fn tasks(&self, phase: Phase) -> &[Task] {
+        match phase {
+            Phase::Prepare => &self.prepare,
+            Phase::Publish => &self.publish,
+            Phase::Finish => &self.finish,
+            Phase::PutBack => &self.put_back,
+            Phase::Connect | Phase::Build | Phase::Setup => &[],
+        }
+    }
+
+    /// The tasks of one stage of `prepare`; stages never go down.
+    pub fn stage(&self, stage: u32) -> &[Task] {
+        let start = self.prepare.partition_point(|task| task.stage < stage);
+        let end = self.prepare.partition_point(|task| task.stage <= stage);
+        self.prepare.get(start..end).unwrap_or_default()
+    }
+
+    /// What a person can do on the host by hand when ship could neither publish nor put back.
+    pub fn by_hand(&self) -> Vec<String> {
+        self.put_back
+            .iter()
+            .filter_map(|task| match &task.action {
+                Action::Command(command) => Some(command.display()),
+                Action::Poll(_) | Action::Transfer => None,
+            })
+            .collect()
+    }
+
+    /// Every command that sudo runs, in order, each once.
+    pub fn sudo_commands(&self) -> Vec<Vec<String>> {
+        let mut all: Vec<Vec<String>> = Vec::new();
+        for task in self.prepare.iter().chain(&self.publish).chain(&self.finish).chain(&self.put_back) {
+            if let Some(argv) = task.command().and_then(Command::sudo_argv)
+                && !all.iter().any(|known| known == argv)
+            {
+                all.push(argv.to_vec());
+            }
+        }
+        all
+    }
+}
+
+/// What is sent to one host.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// The tree with the host's own settings in it.
+    pub tree: Arc<Tree>,
+    /// How it differs from the live release.
+    pub difference: Difference,
+    /// The paths of the live release that are gone from the new one.
+    pub removed: Vec<String>,
+    /// The stream.
+    pub packing: Packing,
+    /// Unpacks the stream.
+    pub command: Command,
+}
+
+/// Something on a host that has to be mended before a plan can be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// The host.
+    pub host: String,
+    /// What is wrong, as a sentence without its full stop.
+    pub text: String,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+impl Obstacle {
+    fn new(host: &str, text: impl Into<String>, advice: Option<String>) -> Self {
+        Self { host: host.to_owned(), text: text.into(), advice }
+    }
+}
+
+/// The tar command that unpacks a transfer under `deploy_to`.
+///
+/// Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
+/// BusyBox applies the umask in spite of `p`, so there is none.
+fn unpack(layout: &Layout) -> Command {
+    Command::shell(format!("umask 0; cd {} && exec tar -xpof -", quote(layout.root())))
+}
+
+/// Memory files that ship keeps beside the release: its manifest, checksums and the list to reuse.
+fn record_files(release: &ReleaseId, tree: &Tree, keep: Vec<u8>) -> Vec<MemoryFile> {
+    let path = |name: &str| format!(".ship/releases/{release}/{name}");
+    vec![
+        MemoryFile::new(path("manifest"), 0o600, tree.manifest().to_bytes()),
+        MemoryFile::new(path("sums"), 0o600, tree.manifest().sums()),
+        MemoryFile::new(path("keep"), 0o600, keep),
+    ]
+}

@@ -1,0 +1,80 @@
+//! The least sudoers fragment that a plan needs: a function of its commands, and nothing more.
+
+use std::collections::BTreeSet;
+
+/// Characters that sudoers(5) wants escaped in command arguments.
+const SPECIAL: &[char] = &[',', ':', '=', '\\', '*', '?', '[', ']', '!', '#', '"', ' '];
+
+/// The fragment for `user` on one host: each exact command once, with its absolute path, no wildcard and no
+/// shell. `reset-failed` is allowed for each unit that may be restarted, so that a way back works also after
+/// a crash loop has hit systemd's start limit.
+pub fn fragment(app: &str, user: &str, commands: &[Vec<String>]) -> String {
+    let lines: BTreeSet<String> = commands.iter().map(|argv| rule(argv)).collect();
+    let mut out = format!(
+        "# The least that `ship` needs for {app}. Install it with: visudo -f /etc/sudoers.d/{}\n",
+        file_name(app)
+    );
+    if lines.is_empty() {
+        out.push_str("# The recipe runs nothing through sudo.\n");
+    }
+    for line in lines {
+        out.push_str(&format!("{user} ALL=(root) NOPASSWD: {line}\n"));
+    }
+    out
+}
+
+/// The file's name: sudo ignores names with a dot (sudoers(5), "Including other files").
+pub fn file_name(app: &str) -> String {
+    let safe: String =
+        app.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
+    format!("ship-{safe}")
+}
+
+/// One command as sudoers spells it. A command without arguments is followed by `""`, or any would be allowed.
+fn rule(argv: &[String]) -> String {
+    let mut words = argv.iter();
+    let mut out = words.next().map(|program| escape(program)).unwrap_or_default();
+    if argv.len() == 1 {
+        out.push_str(" \"\"");
+    }
+    for word in words {
+        out.push(' ');
+        out.push_str(&escape(word));
+    }
+    out
+}
+
+fn escape(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for character in word.chars() {
+        if SPECIAL.contains(&character) {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_exact_command_once_and_nothing_more() {
+        let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let commands = [
+            argv(&["/usr/bin/systemctl", "restart", "app@blue"]),
+            argv(&["/usr/bin/systemctl", "restart", "app@blue"]),
+            argv(&["/usr/sbin/nginx", "-t"]),
+            argv(&["/usr/local/bin/reload"]),
+            argv(&["/usr/bin/chown", "-R", "a:b", "/srv/x"]),
+        ];
+        insta::assert_snapshot!(fragment("my.app", "deployer", &commands), @r#"
+        # The least that `ship` needs for my.app. Install it with: visudo -f /etc/sudoers.d/ship-my_app
+        deployer ALL=(root) NOPASSWD: /usr/bin/chown -R a\:b /srv/x
+        deployer ALL=(root) NOPASSWD: /usr/bin/systemctl restart app@blue
+        deployer ALL=(root) NOPASSWD: /usr/local/bin/reload ""
+        deployer ALL=(root) NOPASSWD: /usr/sbin/nginx -t
+        "#);
+    }
+}

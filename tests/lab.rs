@@ -1,0 +1,16 @@
+//! The lab tier: `ship` against real servers with systemd, sshd and sudo. `cargo xtask test` brings them up.
+//!
+//! `SHIP_LAB` names the file that `cargo xtask lab up` wrote. Run these one after the other: they share hosts.
+
+#![allow(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
+
+#[path = "lab/crash_loop.rs"]
+mod crash_loop;
+#[path = "lab/django.rs"]
+mod django;
+#[path = "lab/hosts.rs"]
+mod hosts;
+#[path = "lab/password.rs"]
+mod password;
+#[path = "lab/visitor.rs"]
+mod visitor;

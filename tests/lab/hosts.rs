@@ -1,0 +1,194 @@
+//! The hosts of the lab, and a project that is deployed to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The lab, as `cargo xtask lab up` described it.
+pub struct Lab {
+    description: Value,
+}
+
+/// A host of the lab.
+pub struct Host {
+    pub name: String,
+    pub http_port: u16,
+    pub container: String,
+    pub password_file: Option<PathBuf>,
+}
+
+impl Lab {
+    /// Reads the description.
+    pub fn new() -> Self {
+        let path = std::env::var_os("SHIP_LAB").expect("SHIP_LAB names the lab's description: cargo xtask test");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { description: serde_json::from_str(&text).expect("the lab's description is JSON") }
+    }
+
+    pub fn ssh_config(&self) -> &str {
+        self.description["ssh_config"].as_str().expect("ssh_config")
+    }
+
+    pub fn host(&self, name: &str) -> Host {
+        let hosts = self.description["hosts"].as_array().expect("hosts");
+        let host = hosts.iter().find(|host| host["name"] == name).unwrap_or_else(|| panic!("no host {name}"));
+        Host {
+            name: name.to_owned(),
+            http_port: u16::try_from(host["http_port"].as_u64().expect("http_port")).expect("a port"),
+            container: host["container"].as_str().expect("container").to_owned(),
+            password_file: host["password_file"].as_str().map(PathBuf::from),
+        }
+    }
+
+    fn docker(&self) -> Command {
+        let argv: Vec<&str> =
+            self.description["docker"].as_array().expect("docker").iter().filter_map(Value::as_str).collect();
+        let mut command = Command::new(argv[0]);
+        command.args(&argv[1..]);
+        command
+    }
+
+    /// Copies a file or folder into a host, as root.
+    pub fn copy(&self, host: &Host, from: &Path, to: &str) {
+        // A folder's contents replace what a former run left there.
+        self.root(host, &format!("rm -rf {to}"));
+        let target = format!("{}:{to}", host.container);
+        let status = self.docker().arg("cp").arg("-q").arg(from).arg(target).status().expect("docker");
+        assert!(status.success());
+    }
+
+    /// Runs shell text as root inside a host and gives back what it printed.
+    pub fn root(&self, host: &Host, text: &str) -> String {
+        self.root_fed(host, text, "")
+    }
+
+    /// The same, with standard input.
+    pub fn root_fed(&self, host: &Host, text: &str, input: &str) -> String {
+        use std::io::Write;
+        let mut child = self
+            .docker()
+            .args(["exec", "-i", &host.container, "sh", "-c", text])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker");
+        child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
+        let output = child.wait_with_output().expect("docker");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}: {text}\n{stdout}{}", host.name, String::from_utf8_lossy(&output.stderr));
+        stdout
+    }
+
+    /// Runs shell text as `user` inside a host and gives back its status.
+    pub fn status_as(&self, host: &Host, user: &str, text: &str) -> i32 {
+        let mut command = self.docker();
+        command.args(["exec", "-u", user, &host.container, "sh", "-c", text]);
+        let output = command.stdin(Stdio::null()).output().expect("docker");
+        output.status.code().expect("a status")
+    }
+}
+
+/// A project in a git repository of its own.
+pub struct Project {
+    folder: TempDir,
+    ssh_config: String,
+    environment: Vec<(String, String)>,
+}
+
+/// What a run of ship came to.
+pub struct Run {
+    pub code: i32,
+    pub text: String,
+}
+
+impl Run {
+    /// Checks the exit code, showing everything where it is another one.
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}", self.text);
+        self
+    }
+
+    /// Checks that the output has `words`.
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.text.contains(words), "{words:?} is not in:\n{}", self.text);
+        self
+    }
+}
+
+impl Project {
+    /// An empty project for `lab`.
+    pub fn new(lab: &Lab) -> Self {
+        let project = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            ssh_config: lab.ssh_config().to_owned(),
+            environment: Vec::new(),
+        };
+        project.git(&["init", "--quiet", "--initial-branch", "main", "."]);
+        project
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sets an environment variable for ship.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a file.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    /// Copies a folder of `tests/fixtures` into the project.
+    pub fn copy_fixture(&self, name: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join(".");
+        let status = Command::new("cp").arg("-R").arg(from).arg(self.path()).status().expect("cp");
+        assert!(status.success());
+    }
+
+    /// Commits everything.
+    pub fn commit(&self, title: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", title]);
+    }
+
+    fn git(&self, words: &[&str]) {
+        let status = Command::new("git")
+            .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "commit.gpgsign=false"])
+            .args(words)
+            .current_dir(self.path())
+            .status()
+            .expect("git");
+        assert!(status.success(), "git {words:?}");
+    }
+
+    /// Runs ship with `words`.
+    pub fn ship(&self, words: &[&str]) -> Run {
+        let began = std::time::Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_ship"))
+            .arg("--ssh-config")
+            .arg(&self.ssh_config)
+            .args(words)
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path().join(".home"))
+            .env("USER", "ann")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .expect("ship");
+        let text = [output.stdout, output.stderr].concat();
+        println!("ship {}: {:?} after {:.1} s", words.join(" "), output.status.code(), began.elapsed().as_secs_f32());
+        Run { code: output.status.code().expect("a status"), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
