@@ -15,6 +15,7 @@ pub mod machine;
 pub mod operation;
 pub mod project;
 pub mod prompt;
+pub mod readme;
 pub mod reporters;
 pub mod rollback;
 pub mod run;
