@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{Manifest, MemoryFile, Packing, Part, ScanOptions, Tree, difference, scan};
 
 /// The programs that can read a stream here; GNU tar always can. Where it does not run as root, BusyBox keeps
 /// modes only under an open umask, whatever `-p` says.

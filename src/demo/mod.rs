@@ -72,7 +72,7 @@ pub async fn run(machine: &Machine, global: &Global, keep: bool) -> Result<(), E
     let ended = world.end(stays).await;
     let left = match ended {
         Ok(Some(kept)) => format!("the servers are stopped, and {} is kept", kept.display()),
-        Ok(None) => format!("the servers are stopped, and {folder} is removed"),
+        Ok(None) => format!("the servers are stopped, and {folder} is removed (`--keep` leaves it)"),
         Err(error) => format!("the servers are stopped, but {folder} could not be removed: {error}"),
     };
     if interrupted.is_cancelled() {

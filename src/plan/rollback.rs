@@ -41,17 +41,18 @@ pub struct HostInput<'a> {
     pub steps_before: Vec<PlannedStep>,
 }
 
-/// The releases that can be rolled back to, newest first: older than what is live anywhere, and healthy once
-/// on every host.
+/// The releases that can be rolled back to, newest first: older than the newest that is live anywhere, healthy
+/// once on every host, and not live on all of them already. Where a run died between two batches, the release
+/// that some hosts still have is the one that a person wants.
 pub fn candidates(facts: &[&Facts]) -> Vec<ReleaseId> {
     let Some(first) = facts.first() else { return Vec::new() };
-    let live: BTreeSet<ReleaseId> = facts.iter().filter_map(|facts| facts.live()).collect();
-    let oldest_live = live.first().cloned();
+    let live: BTreeSet<Option<ReleaseId>> = facts.iter().map(|facts| facts.live()).collect();
+    let newest = live.last().cloned().flatten();
     first
         .releases
         .keys()
         .rev()
-        .filter(|id| !live.contains(id) && oldest_live.as_ref().is_none_or(|live| *id < live))
+        .filter(|id| newest.as_ref().is_none_or(|newest| *id < newest))
         .filter(|id| facts.iter().all(|facts| is_good(facts, id)))
         .cloned()
         .collect()
@@ -196,7 +197,7 @@ mod tests {
         facts
     }
 
-    use ReleaseState::{Failed, Live, Preparing, RolledBack, Superseded};
+    use ReleaseState::{Failed, Live, Preparing, Ready, RolledBack, Superseded};
 
     #[test]
     fn a_rollback_never_lands_on_a_release_that_failed_or_was_never_finished() {
@@ -230,6 +231,13 @@ mod tests {
     fn with_one_release_there_is_nothing_to_go_back_to() {
         let host = facts(1, &[(1, Live)]);
         assert!(target(None, &[("web1", &host)]).is_err());
+    }
+
+    #[test]
+    fn a_fleet_that_was_left_mixed_goes_back_to_what_all_of_it_had() {
+        let switched = facts(2, &[(1, Superseded), (2, Live)]);
+        let behind = facts(1, &[(1, Live), (2, Ready)]);
+        assert_eq!(candidates(&[&switched, &behind]), [id(1)]);
     }
 
     #[test]

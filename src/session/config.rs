@@ -3,6 +3,8 @@
 //! OpenSSH itself is asked because nothing else is right about Match, Include, tokens and
 //! canonicalisation (ssh(1), `-G`). Where there is no `ssh`, the inventory has to say everything.
 
+#![expect(clippy::disallowed_methods, reason = "`ssh -G` is OpenSSH's own reading of its configuration")]
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

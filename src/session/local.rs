@@ -2,6 +2,8 @@
 //!
 //! Used for `local` steps, and wherever the shell is to be tested without SSH.
 
+#![expect(clippy::disallowed_methods, reason = "the session of this machine is a process")]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;

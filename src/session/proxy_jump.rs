@@ -1,8 +1,8 @@
 //! Reads the list of jump hosts of ssh_config(5), `ProxyJump`, as targets behind each other.
 
 use super::ConnectError;
-use crate::target::Target;
 use crate::output::visible;
+use crate::target::Target;
 
 /// The last host of a `ProxyJump` list, each with the one before it as its own jump.
 pub(super) fn read(list: &str, target: &Target) -> Result<Target, ConnectError> {

@@ -230,7 +230,13 @@ impl Keeper {
                 let pipes = self.host.start("exec /bin/sh").await?;
                 // The server's window, which opens when the shell has started.
                 self.host.meter().round_trips(1);
-                Open { pipes, streams: Streams::new(&nonce), prelude: Some(script::prelude(&nonce)), exit: None, batches: 0 }
+                Open {
+                    pipes,
+                    streams: Streams::new(&nonce),
+                    prelude: Some(script::prelude(&nonce)),
+                    exit: None,
+                    batches: 0,
+                }
             }
         };
         Ok(self.open.insert(open))

@@ -191,7 +191,8 @@ impl Wait {
                             let host = host.as_deref().unwrap_or(&name);
                             Command::argv([bash, "-c", HTTP_BY_BASH, "wait", &name, &port, &path, host])
                         }
-                        _ => return Err(missing("`curl`")),
+                        (None, Some(_)) => return Err(missing("`curl` or `bash`")),
+                        (_, None) => return Err(missing("`curl`")),
                     }
                 };
                 (command, Judge::HttpStatus(status.clone()))

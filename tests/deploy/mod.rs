@@ -18,5 +18,5 @@ mod ran;
 mod recipe;
 mod refusals;
 mod secrets;
-mod shared;
+mod shared_files;
 mod sources;
