@@ -187,3 +187,21 @@ fn given_options(matches: &clap::ArgMatches, options: &[OptionSpec]) -> Vec<(Str
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::RESERVED_FLAGS;
+
+    #[test]
+    fn an_option_of_a_recipe_can_never_take_a_flag_of_ship() {
+        let missing: Vec<String> =
+            subcommand_flags().into_iter().filter(|flag| !RESERVED_FLAGS.contains(&flag.as_str())).collect();
+        assert_eq!(missing, [""; 0], "flags that RESERVED_FLAGS does not have");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
