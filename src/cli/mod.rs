@@ -61,11 +61,10 @@ pub fn main(arguments: Vec<OsString>, machine: &Machine) -> u8 {
 /// `error: …` and its hints. Diagnostics of files bring their own heading.
 fn rendered(error: &Error) -> String {
     let plain = crate::output::visible(error.message.as_bytes()).replace("\\x0a", "\n").replace("\\x1b", "\u{1b}");
-    let heading =
-        if plain.trim_start_matches("\u{1b}[1m").contains("error") && plain.contains("-->") { "" } else { "error: " };
+    let heading = if plain.trim_start_matches("\u{1b}[1m").starts_with("error") { "" } else { "error: " };
     let mut text = format!("{heading}{plain}\n");
     for hint in &error.hints {
-        text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes())));
+        text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes()).replace("\\x0a", "\n        ")));
     }
     text
 }
