@@ -24,7 +24,7 @@ pub mod stage;
 pub mod status;
 pub mod texts;
 
-use args::{Cli, Command, Global};
+use args::{Cli, Command, Global, Output};
 use machine::Machine;
 
 use crate::config::options::{OptionKind, OptionSpec};
@@ -71,6 +71,10 @@ fn rendered(error: &Error) -> String {
 
 fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) -> Result<(), Error> {
     let global = &cli.global;
+    if global.output == Output::Json && !tells_events(&cli.command) {
+        return Err(Error::usage("this command has no JSON form yet: its result is a text")
+            .hint("deploy, rollback and run tell their events as JSON"));
+    }
     match &cli.command {
         Command::Deploy(args) => wait(deploy::run(global, machine, args, options, false)),
         Command::Plan(args) => wait(deploy::run(global, machine, args, options, true)),
@@ -90,6 +94,16 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::Completions(args) => texts::completions(args),
         Command::Man => texts::man(),
         Command::Demo(args) => wait(crate::demo::run(machine, global, args.keep)),
+    }
+}
+
+/// Whether what happens is told as events; the others print a text.
+fn tells_events(command: &Command) -> bool {
+    match command {
+        Command::Deploy(args) => !args.change.dry_run,
+        Command::Rollback(args) => !args.change.dry_run,
+        Command::Run(_) | Command::Demo(_) => true,
+        _ => false,
     }
 }
 
