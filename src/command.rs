@@ -288,7 +288,7 @@ mod tests {
             .env("TOKEN", EnvValue::Secret(Secret::new("s3cret value".to_owned())))
             .timeout(Duration::from_secs(30));
         insta::assert_snapshot!(command.to_shell(), @"( cd -- '/srv/my app' || exit 125; export MODE='x y'; export TOKEN='s3cret value'; exec timeout -k 5 30 /bin/sh -c 'a | b' )");
-        insta::assert_snapshot!(command.display(), @"( cd '/srv/my app' || exit; MODE='x y' TOKEN=[secret] a | b )");
+        insta::assert_snapshot!(command.display(), @"cd '/srv/my app' && MODE='x y' TOKEN=[secret] a | b");
     }
 
     #[test]
