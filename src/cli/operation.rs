@@ -107,6 +107,10 @@ pub async fn carry_out(stage: Stage, machine: &Machine, plan: Plan, fleet: Fleet
     stage.conclude(conclusion).await
 }
 
+/// How long the lock of a session that was lost may be held by what is left of it: longer than the silence
+/// after which the watchdog on the host ends it.
+const OWN_LOCK: Duration = Duration::from_secs(90);
+
 struct Again {
     connector: Arc<Connector>,
     fleet: Fleet,
@@ -117,7 +121,9 @@ impl Reconnect for Again {
     fn again(&self, index: usize) -> BoxFuture<'_, Result<Arc<dyn Session>, String>> {
         Box::pin(async move {
             let member = self.fleet.members.get(index).ok_or("no such host")?;
-            fleet::again(&self.connector, member, &self.fleet.holder, self.fleet.patience, &self.sink)
+            // Our own dead session holds the lock until its last command has ended or the host's watchdog bites.
+            let patience = self.fleet.patience.max(OWN_LOCK);
+            fleet::again(&self.connector, member, &self.fleet.holder, patience, &self.sink)
                 .await
                 .map_err(|refused| refused.why)
         })
