@@ -91,7 +91,13 @@ pub fn probe(layout: &Layout) -> Command {
 /// Sets the lock that outlives the run.
 pub fn hold(layout: &Layout, holder: &Holder) -> Command {
     let record = serde_json::to_string(holder).unwrap_or_default();
-    Command::shell(format!("umask 077; printf '%s\\n' {} >{}", quote(&record), quote(&layout.hold())))
+    Command::shell(format!(
+        "umask 022 && mkdir -p {} && umask 077 && mkdir -p {} && printf '%s\\n' {} >{}",
+        quote(layout.root()),
+        quote(&layout.records()),
+        quote(&record),
+        quote(&layout.hold())
+    ))
 }
 
 /// Frees the lock that outlives the run.
