@@ -188,8 +188,14 @@ impl Command {
     /// The command as a person would type it: for plans, events and errors. Secrets are masked.
     pub fn display(&self) -> String {
         let mut shown = String::new();
+        // Text of several commands, typed behind `cd … &&`, would go on where the folder is not there, and its
+        // `exit` would end the shell of the person who typed it.
+        let group = self.directory.is_some() && matches!(&self.program, Program::Shell(text) if text.contains("exit "));
+        if group {
+            shown.push_str("( ");
+        }
         if let Some(directory) = &self.directory {
-            let _ = write!(shown, "cd {} && ", quote(directory));
+            let _ = write!(shown, "cd {} {} ", quote(directory), if group { "|| exit;" } else { "&&" });
         }
         for (name, value) in &self.environment {
             let _ = match value {
@@ -205,6 +211,9 @@ impl Command {
                 shown.push_str(&join(words.iter().map(String::as_str)));
             }
             Program::Shell(text) | Program::Session(text) => shown.push_str(text),
+        }
+        if group {
+            shown.push_str(" )");
         }
         shown
     }

@@ -333,6 +333,15 @@ impl Facts {
         }
     }
 
+    /// What `current` points at, where that is there and no release of ship.
+    pub fn foreign(&self) -> Option<&str> {
+        let known = self.live().is_some_and(|live| self.releases.get(&live).is_some_and(|release| release.present));
+        match &self.current {
+            Current::Link { target, exists: true } if !known => Some(target),
+            _ => None,
+        }
+    }
+
     /// What `current` points at, as it stands in the link.
     pub fn current_target(&self) -> Option<&str> {
         match &self.current {

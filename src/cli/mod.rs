@@ -24,7 +24,7 @@ pub mod stage;
 pub mod status;
 pub mod texts;
 
-use args::{Cli, Command, Global};
+use args::{Cli, Command, Global, Output};
 use machine::Machine;
 
 use crate::config::options::{OptionKind, OptionSpec};
@@ -61,17 +61,20 @@ pub fn main(arguments: Vec<OsString>, machine: &Machine) -> u8 {
 /// `error: …` and its hints. Diagnostics of files bring their own heading.
 fn rendered(error: &Error) -> String {
     let plain = crate::output::visible(error.message.as_bytes()).replace("\\x0a", "\n").replace("\\x1b", "\u{1b}");
-    let heading =
-        if plain.trim_start_matches("\u{1b}[1m").contains("error") && plain.contains("-->") { "" } else { "error: " };
+    let heading = if plain.trim_start_matches("\u{1b}[1m").starts_with("error") { "" } else { "error: " };
     let mut text = format!("{heading}{plain}\n");
     for hint in &error.hints {
-        text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes())));
+        text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes()).replace("\\x0a", "\n        ")));
     }
     text
 }
 
 fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) -> Result<(), Error> {
     let global = &cli.global;
+    if global.output == Output::Json && !tells_events(&cli.command) {
+        return Err(Error::usage("this command has no JSON form yet: its result is a text")
+            .hint("deploy, rollback and run tell their events as JSON"));
+    }
     match &cli.command {
         Command::Deploy(args) => wait(deploy::run(global, machine, args, options, false)),
         Command::Plan(args) => wait(deploy::run(global, machine, args, options, true)),
@@ -91,6 +94,16 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::Completions(args) => texts::completions(args),
         Command::Man => texts::man(),
         Command::Demo(args) => wait(crate::demo::run(machine, global, args.keep)),
+    }
+}
+
+/// Whether what happens is told as events; the others print a text.
+fn tells_events(command: &Command) -> bool {
+    match command {
+        Command::Deploy(args) => !args.change.dry_run,
+        Command::Rollback(args) => !args.change.dry_run,
+        Command::Run(_) | Command::Demo(_) => true,
+        _ => false,
     }
 }
 

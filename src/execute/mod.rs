@@ -159,6 +159,11 @@ impl Execution {
         self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed })
     }
 
+    fn unknown(&self, index: usize) -> bool {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        standings.get(index).is_some_and(|standing| standing.progress == Progress::Unknown)
+    }
+
     /// `otherwise`, unless some host needs a person.
     fn verdict(&self, otherwise: Outcome) -> Outcome {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,7 +315,9 @@ impl Execution {
 
     async fn put_back_all(&mut self, reached: &[usize], outcome: Outcome) -> Outcome {
         self.put_back(reached).await;
-        let waiting: Vec<usize> = (0..self.hosts.len()).filter(|index| !reached.contains(index)).collect();
+        // Not those in neither state, where `current` may still point at the new release.
+        let waiting: Vec<usize> =
+            (0..self.hosts.len()).filter(|index| !reached.contains(index) && !self.unknown(*index)).collect();
         self.discard(&waiting, &[]).await;
         self.verdict(outcome)
     }
@@ -326,30 +333,44 @@ impl Execution {
         let mut set = JoinSet::new();
         for &index in hosts {
             let Some(mut host) = self.host(index) else { continue };
+            // Whoever is stopped from here on is between two states, also where publishing had ended well.
+            self.set(index, Progress::Publishing, None);
             let (plan, reconnect) = (Arc::clone(&self.run.plan), Arc::clone(&self.run.reconnect));
             let mut lost = self.lost.contains(&index);
             set.spawn(async move {
-                let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
+                let Some(own) = plan.hosts.get(index) else { return (index, None, Ok(())) };
+                let mut found = None;
                 // A connection that is lost on the way back is sought once more, and no oftener.
                 for _ in 0..2 {
                     if lost {
                         match reconnect.again(index).await {
-                            Ok(session) => host.session = session,
-                            Err(reason) => return (index, Err(format!("it could not be reached again: {reason}"))),
+                            Ok(session) => {
+                                found = Some(Arc::clone(&session));
+                                host.session = session;
+                            }
+                            Err(reason) => {
+                                return (index, found, Err(format!("it could not be reached again: {reason}")));
+                            }
                         }
                     }
                     match host.carry_out(Phase::PutBack, &own.put_back, None, &CancellationToken::new()).await {
                         Err(Stop::Lost { .. }) if !lost => lost = true,
-                        result => return (index, result.map_err(|stop| stop.why())),
+                        result => return (index, found, result.map_err(|stop| stop.why())),
                     }
                 }
-                (index, Err("the connection was lost again".to_owned()))
+                (index, found, Err("the connection was lost again".to_owned()))
             });
         }
         while let Some(joined) = set.join_next().await {
+            // What is told to the host later goes over the connection that is alive.
+            if let Ok((index, Some(session), _)) = &joined
+                && let Some(host) = self.hosts.get_mut(*index)
+            {
+                host.session = Arc::clone(session);
+            }
             match joined {
-                Ok((index, Ok(()))) => self.set(index, Progress::PutBack, None),
-                Ok((index, Err(why))) => {
+                Ok((index, _, Ok(()))) => self.set(index, Progress::PutBack, None),
+                Ok((index, _, Err(why))) => {
                     let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(standing) = standings.get_mut(index) {
                         let first = standing.why.take().map(|first| format!("{first}; ")).unwrap_or_default();

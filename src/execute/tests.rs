@@ -343,6 +343,22 @@ fn the_second_interrupt_stops_at_once_and_says_what_is_where() {
 }
 
 #[test]
+fn a_put_back_that_is_stopped_leaves_nobody_called_live() {
+    let rules = [("web2", "restart", Fate::Exit(1)), ("web1", "back-swap", Fate::Abort)];
+    let seen = play(plan(&["web1", "web2"], &[&[0], &[1]], 0), &rules, true);
+    assert_eq!((seen.conclusion.outcome, seen.states()[0]), (Outcome::NeedsPerson, HostState::Unknown));
+}
+
+#[test]
+fn what_was_prepared_stays_on_a_host_that_needs_a_person() {
+    let rules =
+        [("web1", "restart", Fate::Exit(1)), ("web1", "back-swap", Fate::Exit(74)), ("web2", "restart", Fate::Exit(1))];
+    let seen = play(plan(THREE, &[&[0], &[1], &[2]], 1), &rules, true);
+    assert_eq!(seen.states(), [HostState::Unknown, HostState::PutBack, HostState::Unchanged]);
+    assert_eq!(seen.heard("discard"), ["web3"]);
+}
+
+#[test]
 fn the_history_is_told_on_every_host_however_the_run_ends() {
     let seen = play(plan(THREE, &[&[0, 1, 2]], 0), &[("web2", "prepare-1", Fate::Exit(1))], true);
     assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 3);

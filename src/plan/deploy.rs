@@ -189,10 +189,14 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
             back.push(state_task("Mark the release failed", layout, &states));
             back
         }
-        None => vec![
-            swap::unpublish(layout, &new_target),
-            state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)]),
-        ],
+        None => {
+            let way_back = match facts.foreign() {
+                // Somebody else's release is what users see: it is what they have to see again.
+                Some(target) => swap::back_to(layout, target, &new_target),
+                None => swap::unpublish(layout, facts.current_target(), &new_target),
+            };
+            vec![way_back, state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)])]
+        }
     };
     let discard = Task::own("Remove what was prepared", record::remove(layout, &[&common.release]));
     Ok(HostPlan {

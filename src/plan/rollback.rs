@@ -10,7 +10,7 @@ use super::{HostPlan, Obstacle, Plan};
 use crate::event::{Action as RunAction, Phase};
 use crate::facts::{Facts, Info, Release, ReleaseState};
 use crate::layout::{Layout, ReleaseId};
-use crate::step::swap::Expected;
+use crate::step::swap::{self, Expected};
 
 /// What is the same for every host.
 #[derive(Clone, Debug)]
@@ -161,6 +161,15 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
         let state = |id| facts.releases.get(id).and_then(|release| release.state).unwrap_or(ReleaseState::Ready);
         let states = [(before, state(before)), (&common.release, state(&common.release))];
         put_back.push(state_task("Mark the release from before", layout, &states));
+    } else if before.is_none() {
+        let target = layout.release_target(&common.release);
+        put_back.push(match facts.foreign() {
+            Some(foreign) => swap::back_to(layout, foreign, &target),
+            None => swap::unpublish(layout, facts.current_target(), &target),
+        });
+        let state = facts.releases.get(&common.release).and_then(|release| release.state);
+        let state = state.unwrap_or(ReleaseState::Ready);
+        put_back.push(state_task("Mark the release as before", layout, &[(&common.release, state)]));
     }
     Ok(HostPlan {
         host: host.name.clone(),

@@ -73,14 +73,22 @@ fn switch(layout: &Layout, target: &str, expected: &Expected) -> Command {
     .directory(layout.root())
 }
 
-/// Removes `current`, if it points at `target`: the way back from the very first release.
-pub fn unpublish(layout: &Layout, target: &str) -> Task {
+/// Removes `current`, if it points at `target`: the way back from the very first release. A link that pointed
+/// nowhere `before` is left as it is where the switch was not reached.
+pub fn unpublish(layout: &Layout, before: Option<&str>, target: &str) -> Task {
     let expected = Expected { targets: vec![target.to_owned()], missing: true };
+    let unreached = before.map(|before| format!("{}) exit 0;; ", quote(before))).unwrap_or_default();
     let command = Command::shell(format!(
-        "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {}) ;; *) exit 74;; esac; rm -f current",
+        "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {unreached}{}) ;; *) exit 74;; esac; rm -f current",
         expected.pattern()
     ));
     Task::new("Remove current", Action::Command(command.directory(layout.root()))).meanings(MEANINGS)
+}
+
+/// Points `current` at what it was `before` the first release of ship, which ship did not make.
+pub fn back_to(layout: &Layout, before: &str, target: &str) -> Task {
+    let expected = Expected { targets: vec![before.to_owned(), target.to_owned()], missing: false };
+    Task::new("Switch current", Action::Command(switch(layout, before, &expected))).meanings(MEANINGS)
 }
 
 #[cfg(test)]
@@ -131,6 +139,21 @@ mod tests {
         std::fs::write(Path::new(&layout.current()).join("precious"), "x").expect("a file");
         assert_eq!(run(&switch(&layout, "releases/a", &Expected { targets: Vec::new(), missing: true })), 73);
         assert!(Path::new(&layout.current()).join("precious").exists());
+    }
+
+    #[test]
+    fn the_way_back_from_the_first_release_is_what_was_there_before() {
+        let (folder, layout) = host(&["new"]);
+        let run_task = |task: &Task| task.command().map(run);
+        let foreign = folder.path().join("elsewhere").to_string_lossy().into_owned();
+        std::fs::create_dir(&foreign).expect("a folder");
+        std::os::unix::fs::symlink("releases/new", layout.current()).expect("a link");
+        assert_eq!(run_task(&back_to(&layout, &foreign, "releases/new")), Some(0));
+        assert_eq!(target(&layout), foreign);
+        assert_eq!(run_task(&back_to(&layout, &foreign, "releases/new")), Some(0), "where the switch was not reached");
+        assert_eq!(run_task(&unpublish(&layout, Some(&foreign), "releases/new")), Some(0));
+        assert_eq!(target(&layout), foreign);
+        assert_eq!(run_task(&unpublish(&layout, None, "releases/new")), Some(74));
     }
 
     #[test]
