@@ -133,8 +133,11 @@ pub struct Facts {
     pub history: Vec<String>,
     /// The manifest of the live release, where every file of it was verified.
     pub manifest: Vec<u8>,
-    /// Paths of the live release that were changed since, by the application or by hand.
+    /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
+    /// it holds was; the empty path is the release itself.
     pub touched: BTreeSet<Vec<u8>>,
+    /// What the touched folders hold.
+    pub listed: BTreeSet<Vec<u8>>,
 }
 
 /// Programs that every deploy needs on a host.
@@ -159,7 +162,7 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        vec![self.host(), self.application(), self.live_manifest(), self.touched()]
+        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed()]
     }
 
     fn host(&self) -> Command {
@@ -207,7 +210,15 @@ impl Survey<'_> {
 
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
     fn touched(&self) -> Command {
-        self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ ! -type d -cnewer \"$r/verified\" -print0")
+        self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ -cnewer \"$r/verified\" -print0")
+    }
+
+    /// What is gone leaves its trace in its folder alone.
+    fn listed(&self) -> Command {
+        self.of_live_release(
+            "[ ! -e \"$r/verified\" ] || find current/ -type d -cnewer \"$r/verified\" -print0 | \
+             xargs -0 sh -c '[ $# = 0 ] || find \"$@\" -mindepth 1 -maxdepth 1 -print0' sh",
+        )
     }
 
     /// `text` in `deploy_to`, where `$r` is the record of the live release.
@@ -216,7 +227,7 @@ impl Survey<'_> {
             return Command::argv(["true"]);
         }
         Command::shell(format!(
-            "cd {root} 2>/dev/null || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; {text}",
+            "cd {root} 2>/dev/null && [ -d current/ ] || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; {text}",
             root = quote(self.layout.root()),
         ))
     }
@@ -233,10 +244,24 @@ impl Facts {
             }
         }
         facts.manifest = outputs.get(2).cloned().unwrap_or_default();
-        let touched = outputs.get(3).map(Vec::as_slice).unwrap_or_default();
-        let paths = touched.split(|byte| *byte == 0).filter_map(|path| path.strip_prefix(b"current/"));
-        facts.touched = paths.map(<[u8]>::to_vec).collect();
+        facts.touched = paths(outputs.get(3));
+        facts.listed = paths(outputs.get(4));
         facts
+    }
+
+    /// Whether what the live release has at `path` may be another thing than what was sent: it or a folder above
+    /// it was changed, replaced or removed.
+    pub fn may_differ(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut above: &[u8] = b"";
+        for end in ends.chain([path.len()]) {
+            let part = path.get(..end).unwrap_or(path);
+            if self.touched.contains(above) && !self.listed.contains(part) {
+                return true;
+            }
+            above = part;
+        }
+        self.touched.contains(path)
     }
 
     fn take(&mut self, key: &str, value: &str) {
@@ -331,6 +356,13 @@ impl Facts {
     }
 }
 
+/// NUL-terminated paths below `current/`, as paths of the release.
+fn paths(output: Option<&Vec<u8>>) -> BTreeSet<Vec<u8>> {
+    let output = output.map(Vec::as_slice).unwrap_or_default();
+    let paths = output.split(|byte| *byte == 0).filter_map(|path| path.strip_prefix(b"current/"));
+    paths.map(<[u8]>::to_vec).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,7 +420,26 @@ mod tests {
         assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);
         assert_eq!(facts.shared.iter().collect::<Vec<_>>(), ["a b"]);
         assert_eq!(facts.manifest, b"m\nn");
-        assert_eq!(facts.touched.into_iter().collect::<Vec<_>>(), [b"after\nit"]);
+        let root: &[u8] = b"";
+        assert_eq!(facts.touched.iter().collect::<Vec<_>>(), [root, b"after\nit"]);
+        assert_eq!(facts.listed.iter().collect::<Vec<_>>(), [&b"after\nit"[..], b"before"]);
+    }
+
+    #[test]
+    fn what_is_gone_or_was_changed_may_differ() {
+        let set = |text: &str| text.split(' ').map(|path| path.trim_end_matches('.').as_bytes().to_vec()).collect();
+        let facts = Facts {
+            touched: set(". a a/edited swapped"),
+            listed: set("a a/edited a/kept a/b swapped c"),
+            ..Facts::default()
+        };
+        for same in ["a/kept", "a/b/c", "c", "c/d"] {
+            assert!(!facts.may_differ(same.as_bytes()), "{same}");
+        }
+        for other in ["a/edited", "a/gone", "gone", "gone/below", "swapped", "swapped/file"] {
+            assert!(facts.may_differ(other.as_bytes()), "{other}");
+        }
+        assert!(!Facts::default().may_differ(b"anything"));
     }
 
     fn run(survey: &Survey<'_>) -> Vec<Vec<u8>> {

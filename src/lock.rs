@@ -96,8 +96,10 @@ pub fn hold(layout: &Layout, holder: &Holder) -> Command {
     let record = serde_json::to_string(holder).unwrap_or_default();
     let (records, hold) = (quote(&layout.records()).into_owned(), quote(&layout.hold()).into_owned());
     Command::shell(format!(
-        "umask 077; mkdir -p {records} || exit; [ ! -e {hold} ] || {{ cat {hold}; exit {HELD}; }}; set -C; printf '%s\\n' {} >{hold}",
-        quote(&record),
+        "umask 022; mkdir -p {root} || exit; umask 077; mkdir -p {records} || exit; \
+         [ ! -e {hold} ] || {{ cat {hold}; exit {HELD}; }}; set -C; printf '%s\\n' {record} >{hold}",
+        root = quote(layout.root()),
+        record = quote(&record),
     ))
 }
 

@@ -72,9 +72,9 @@ impl Manifest {
         &self.entries
     }
 
-    /// The manifest without the entries at `paths`.
-    pub fn without(mut self, paths: &std::collections::BTreeSet<Vec<u8>>) -> Self {
-        self.entries.retain(|entry| !paths.contains(entry.path.as_ref()));
+    /// The manifest without the files and symlinks whose path is `unwanted`.
+    pub fn without(mut self, unwanted: impl Fn(&[u8]) -> bool) -> Self {
+        self.entries.retain(|entry| matches!(entry.kind, Kind::Directory { .. }) || !unwanted(&entry.path));
         self
     }
 

@@ -259,7 +259,7 @@ fn transfer(common: &Common, host: &HostInput<'_>) -> Result<Transfer, String> {
     // that does not parse is one that we do not have.
     let usable = host.facts.gnu_tar && host.facts.live().is_some_and(|live| is_good(host.facts, &live));
     let old = if usable { Manifest::parse(&host.facts.manifest).unwrap_or_default() } else { Manifest::default() };
-    let old = old.without(&host.facts.touched);
+    let old = old.without(|path| host.facts.may_differ(path));
     let difference = difference(tree.manifest(), &old);
     let removed = difference
         .removed
@@ -293,13 +293,20 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
         tasks.push(Task::own("Copy unchanged files from the live release", copy));
     }
     if transfer.tree.manifest().files() > 0 {
+        // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
+        let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty());
+        let distrust = source.map(|live| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(&live)))));
         let check = Command::shell(format!(
-            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; exit 70; }}; rm {record}/check && : >{record}/verified",
+            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; rm {record}/check && : >{record}/verified",
             record = quote(&record),
+            distrust = distrust.unwrap_or_default(),
         ))
         .directory(folder);
         let task = Task::own("Verify the release", check);
-        tasks.push(task.meanings(&[(70, "files on the host are not what was sent; nothing was published")]));
+        tasks.push(task.meanings(&[(
+            70,
+            "files on the host are not what was sent; nothing was published, and the next deploy sends every file",
+        )]));
     }
     tasks
 }
