@@ -351,11 +351,8 @@ fn a_put_back_that_is_stopped_leaves_nobody_called_live() {
 
 #[test]
 fn what_was_prepared_stays_on_a_host_that_needs_a_person() {
-    let rules = [
-        ("web1", "restart", Fate::Exit(1)),
-        ("web1", "back-swap", Fate::Exit(74)),
-        ("web2", "restart", Fate::Exit(1)),
-    ];
+    let rules =
+        [("web1", "restart", Fate::Exit(1)), ("web1", "back-swap", Fate::Exit(74)), ("web2", "restart", Fate::Exit(1))];
     let seen = play(plan(THREE, &[&[0], &[1], &[2]], 1), &rules, true);
     assert_eq!(seen.states(), [HostState::Unknown, HostState::PutBack, HostState::Unchanged]);
     assert_eq!(seen.heard("discard"), ["web3"]);
