@@ -35,7 +35,7 @@ impl Kind {
     /// What the code means, for the documentation.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Failed => "failed, and every host was put back or never changed",
+            Self::Failed => "failed, and every host that failed was put back or never changed",
             Self::Usage => "the command line, inventory, recipe or plan is wrong: nothing was attempted",
             Self::Refused => "a host was unreachable, not ready, refused or locked: nothing was changed",
             Self::NeedsPerson => {

@@ -24,7 +24,7 @@ pub mod stage;
 pub mod status;
 pub mod texts;
 
-use args::{Cli, Command, Global};
+use args::{Cli, Command, Global, Output};
 use machine::Machine;
 
 use crate::config::options::{OptionKind, OptionSpec};
@@ -91,6 +91,10 @@ fn shown(text: &str) -> String {
 
 fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) -> Result<(), Error> {
     let global = &cli.global;
+    if global.output == Output::Json && !tells_events(&cli.command) {
+        return Err(Error::usage("this command has no JSON form yet: its result is a text")
+            .hint("deploy, rollback and run tell their events as JSON"));
+    }
     match &cli.command {
         Command::Deploy(args) => wait(deploy::run(global, machine, args, options, false)),
         Command::Plan(args) => wait(deploy::run(global, machine, args, options, true)),
@@ -110,6 +114,16 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::Completions(args) => texts::completions(args),
         Command::Man => texts::man(),
         Command::Demo(args) => wait(crate::demo::run(machine, global, args.keep)),
+    }
+}
+
+/// Whether what happens is told as events; the others print a text.
+fn tells_events(command: &Command) -> bool {
+    match command {
+        Command::Deploy(args) => !args.change.dry_run,
+        Command::Rollback(args) => !args.change.dry_run,
+        Command::Run(_) | Command::Demo(_) => true,
+        _ => false,
     }
 }
 
@@ -210,6 +224,7 @@ fn given_options(matches: &clap::ArgMatches, options: &[OptionSpec]) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::options::RESERVED_FLAGS;
 
     #[test]
     fn what_a_host_said_is_shown_in_errors_and_never_obeyed() {
@@ -226,5 +241,17 @@ mod tests {
             rendered(&error),
             "error: there is no environment\n  hint: add this line:\n        web1 ssh-ed25519 AAAA\n"
         );
+    }
+
+    #[test]
+    fn an_option_of_a_recipe_can_never_take_a_flag_of_ship() {
+        let missing: Vec<String> =
+            subcommand_flags().into_iter().filter(|flag| !RESERVED_FLAGS.contains(&flag.as_str())).collect();
+        assert_eq!(missing, [""; 0], "flags that RESERVED_FLAGS does not have");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::machine::Machine;
 use super::project::{Project, ReleaseFacts};
 use super::prompt;
@@ -107,9 +109,12 @@ pub async fn carry_out(stage: Stage, machine: &Machine, plan: Plan, fleet: Fleet
     stage.conclude(conclusion).await
 }
 
-/// How long the lock of a session that was lost may be held by what is left of it: longer than the silence
-/// after which the watchdog on the host ends it.
+/// How long a host that was lost is sought. The lock that our own lost session holds is freed by the guard
+/// after a minute of silence.
 const OWN_LOCK: Duration = Duration::from_secs(90);
+
+/// The pause before a host that cannot be reached is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
 
 struct Again {
     connector: Arc<Connector>,
@@ -121,11 +126,15 @@ impl Reconnect for Again {
     fn again(&self, index: usize) -> BoxFuture<'_, Result<Arc<dyn Session>, String>> {
         Box::pin(async move {
             let member = self.fleet.members.get(index).ok_or("no such host")?;
-            // Our own dead session holds the lock until its last command has ended or the host's watchdog bites.
-            let patience = self.fleet.patience.max(OWN_LOCK);
-            fleet::again(&self.connector, member, &self.fleet.holder, patience, &self.sink)
-                .await
-                .map_err(|refused| refused.why)
+            let until = Instant::now() + self.fleet.patience.max(OWN_LOCK);
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                match fleet::again(&self.connector, member, &self.fleet.holder, left, &self.sink).await {
+                    Ok(session) => return Ok(session),
+                    Err(refused) if left.is_zero() => return Err(refused.why),
+                    Err(_) => tokio::time::sleep(PAUSE.min(left)).await,
+                }
+            }
         })
     }
 }

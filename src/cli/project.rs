@@ -10,11 +10,12 @@ use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
 use crate::config::options::{self, OptionValue};
-use crate::config::recipe::Recipe;
+use crate::config::recipe::{Origin, Recipe};
 use crate::config::recipe_files;
 use crate::config::scope::{Ingredients, KnownSecrets, RunFacts, Scope};
 use crate::config::secrets;
 use crate::config::selection::{Choice, Host, Selection, select};
+use crate::config::step_file::check_roles;
 use crate::document::{Place, Problem, Problems, Source};
 use crate::error::Error;
 use crate::event::Phase;
@@ -131,6 +132,14 @@ impl Project {
         })?;
         let mut project =
             Self { inventory, recipe, selection, options, set: choice.set.clone(), filter, secrets: BTreeMap::new() };
+        if let Origin::Project(_) = project.recipe.origin {
+            let inventory = &project.inventory;
+            let roles = inventory.hosts.iter().flat_map(|host| &host.roles);
+            let roles = roles.chain(inventory.groups.iter().flat_map(|group| &group.roles));
+            let roles: BTreeSet<&str> =
+                roles.chain(project.selection.hosts.iter().flat_map(|host| &host.roles)).map(String::as_str).collect();
+            check_roles(&project.recipe.steps, roles.iter().copied(), &mut found);
+        }
         let used = project.check(&mut found);
         if !found.is_empty() {
             return Err(problems(&found, color));

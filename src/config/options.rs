@@ -64,8 +64,7 @@ pub const RESERVED_FLAGS: &[&str] = &[
     "host",
     "inventory",
     "lock-wait",
-    "max-
-    failures",
+    "max-failures",
     "no-color",
     "only",
     "out",

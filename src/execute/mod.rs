@@ -83,6 +83,8 @@ pub struct Conclusion {
 struct Execution {
     run: Run,
     hosts: Vec<Host>,
+    /// Hosts whose connection or shell was lost: the deploy lock went with it.
+    lost: BTreeSet<usize>,
     standings: Arc<Mutex<Vec<Standing>>>,
 }
 
@@ -98,7 +100,7 @@ pub async fn execute(run: Run) -> Conclusion {
         .map(|(plan, session)| Host::new(plan.host.clone(), Arc::clone(session), run.sink.clone()))
         .collect();
     let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
-    let mut execution = Execution { run, hosts, standings: Arc::clone(&standings) };
+    let mut execution = Execution { run, hosts, lost: BTreeSet::new(), standings: Arc::clone(&standings) };
     let outcome = tokio::select! {
         outcome = execution.run() => outcome,
         () = abort.cancelled() => Outcome::NeedsPerson,
@@ -254,6 +256,9 @@ impl Execution {
                 }
                 Ok((index, Err(stop))) => {
                     self.stand(index, phase, Some(stop.why()));
+                    if matches!(stop, Stop::Lost { .. }) {
+                        self.lost.insert(index);
+                    }
                     stopped.push((index, stop));
                 }
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -317,7 +322,8 @@ impl Execution {
         self.verdict(outcome)
     }
 
-    /// Publishes on each of `hosts` the release that it had. A host whose connection is gone is sought again.
+    /// Publishes on each of `hosts` the release that it had. A host whose connection is gone is sought again,
+    /// and its deploy lock taken again.
     async fn put_back(&mut self, hosts: &[usize]) {
         if hosts.is_empty() {
             return;
@@ -330,22 +336,29 @@ impl Execution {
             // Whoever is stopped from here on is between two states, also where publishing had ended well.
             self.set(index, Progress::Publishing, None);
             let (plan, reconnect) = (Arc::clone(&self.run.plan), Arc::clone(&self.run.reconnect));
+            let mut lost = self.lost.contains(&index);
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return (index, None, Ok(())) };
-                let never = CancellationToken::new();
                 let mut found = None;
-                let mut result = host.carry_out(Phase::PutBack, &own.put_back, None, &never).await;
-                if matches!(result, Err(Stop::Lost { .. })) {
-                    match reconnect.again(index).await {
-                        Ok(session) => {
-                            found = Some(Arc::clone(&session));
-                            host.session = session;
-                            result = host.carry_out(Phase::PutBack, &own.put_back, None, &never).await;
+                // A connection that is lost on the way back is sought once more, and no oftener.
+                for _ in 0..2 {
+                    if lost {
+                        match reconnect.again(index).await {
+                            Ok(session) => {
+                                found = Some(Arc::clone(&session));
+                                host.session = session;
+                            }
+                            Err(reason) => {
+                                return (index, found, Err(format!("it could not be reached again: {reason}")));
+                            }
                         }
-                        Err(reason) => result = Err(Stop::Lost { task: "Reconnect".to_owned(), reason }),
+                    }
+                    match host.carry_out(Phase::PutBack, &own.put_back, None, &CancellationToken::new()).await {
+                        Err(Stop::Lost { .. }) if !lost => lost = true,
+                        result => return (index, found, result.map_err(|stop| stop.why())),
                     }
                 }
-                (index, found, result.map_err(|stop| stop.why()))
+                (index, found, Err("the connection was lost again".to_owned()))
             });
         }
         while let Some(joined) = set.join_next().await {

@@ -92,3 +92,122 @@ pub(super) fn watchdog(process: u32, silence: u64) -> String {
          done >/dev/null 2>&1"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command as Process, Stdio};
+
+    use super::*;
+    use crate::event::Stream;
+    use crate::session::order::Streams;
+    use crate::session::{Reply, Status};
+
+    /// The shells that are somewhere `/bin/sh`, where they are installed, called by that name.
+    fn shells() -> impl Iterator<Item = Process> {
+        ["dash", "bash", "mksh", "busybox", "zsh", "yash"].into_iter().filter_map(|name| {
+            let path = ["/bin", "/usr/bin"].map(|folder| format!("{folder}/{name}"));
+            let path = path.iter().find(|path| std::path::Path::new(path).exists())?;
+            let mut process = Process::new(path);
+            process.arg0("sh");
+            Some(process)
+        })
+    }
+
+    /// What `shell` answers to `input`: the replies and the status.
+    fn converse(shell: &mut Process, nonce: &Nonce, input: &[u8]) -> (Vec<Reply>, Option<i32>) {
+        let mut process = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(input).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let mut streams = Streams::new(nonce);
+        let mut replies = streams.push(Stream::Stdout, output.stdout.into()).unwrap();
+        replies.extend(streams.push(Stream::Stderr, output.stderr.into()).unwrap());
+        assert!(streams.process().is_some());
+        (replies, output.status.code())
+    }
+
+    fn ended(index: usize, status: i32) -> Reply {
+        Reply::Ended { index, status: Status::Exited(status) }
+    }
+
+    fn without_output(replies: &[Reply]) -> Vec<Reply> {
+        replies.iter().filter(|reply| !matches!(reply, Reply::Output { .. })).cloned().collect()
+    }
+
+    #[test]
+    fn every_shell_runs_a_batch_up_to_the_first_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock").display().to_string();
+        let commands = [
+            Command::session(format!("exec 8>>{lock}; flock -n 8")),
+            Command::argv(["printf", "a\nb"]).directory("/"),
+            Command::shell("! flock -n 8 2>/dev/null"),
+            Command::argv(["flock", "-n", "-E", "9", &lock, "true"]),
+            Command::shell("echo never"),
+        ];
+        // mksh closes descriptor 8 for every program, flock(1) included; nothing but Android has it as /bin/sh.
+        for mut shell in shells().filter(|shell| !shell.get_program().to_string_lossy().ends_with("mksh")) {
+            let nonce = Nonce::new().unwrap();
+            let input = format!("{}{}", prelude(&nonce), batch(&commands));
+            let (replies, status) = converse(&mut shell, &nonce, input.as_bytes());
+            let started = |index| Reply::Started { index };
+            let expected =
+                [started(0), ended(0, 0), started(1), ended(1, 0), started(2), ended(2, 0), started(3), ended(3, 9)];
+            assert_eq!(without_output(&replies), expected, "{shell:?} {replies:?}");
+            assert!(replies.contains(&Reply::Output { index: 1, stream: Stream::Stdout, bytes: "a\nb".into() }));
+            assert!(status.is_some_and(|status| status < 128), "{shell:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn every_shell_leaves_what_follows_its_script_to_the_command() {
+        for mut shell in shells() {
+            let nonce = Nonce::new().unwrap();
+            let (line, text) = bootstrap(&fed(&Command::shell("cat; exit 5"), &nonce));
+            let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
+            shell.args(["-c", program, "ship", &text.len().to_string()]);
+            let body = "echo not a command\n".repeat(1000);
+            let (replies, _) = converse(&mut shell, &nonce, format!("{text}{body}").as_bytes());
+            let printed: Vec<u8> = replies
+                .iter()
+                .filter_map(|reply| match reply {
+                    Reply::Output { bytes, .. } => Some(bytes.to_vec()),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            assert_eq!(String::from_utf8_lossy(&printed), body, "{shell:?}");
+            assert_eq!(replies.last(), Some(&ended(0, 5)), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_script_runs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace");
+        for mut shell in shells() {
+            let nonce = Nonce::new().unwrap();
+            let (line, text) = bootstrap(&fed(&Command::argv(["touch", trace.to_str().unwrap()]), &nonce));
+            let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
+            shell.args(["-c", program, "ship", &text.len().to_string()]);
+            shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut process = shell.spawn().unwrap();
+            process.stdin.take().unwrap().write_all(&text.as_bytes()[..text.len() - 2]).unwrap();
+            assert!(!process.wait().unwrap().success() && !trace.exists(), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_shell_that_was_told_to_end_starts_nothing_more() {
+        for mut shell in shells() {
+            let nonce = Nonce::new().unwrap();
+            let commands =
+                [Command::shell("kill -TERM $(ps -o ppid= -p $PPID); sleep 1"), Command::shell("echo never")];
+            let input = format!("{}{}", prelude(&nonce), batch(&commands));
+            let (replies, status) = converse(&mut shell, &nonce, input.as_bytes());
+            assert_eq!(without_output(&replies), [Reply::Started { index: 0 }], "{shell:?}");
+            assert_eq!(status, Some(143), "{shell:?}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ fn where_prepare_fails_on_one_host_nothing_is_switched_anywhere() {
     ran.says("web2").says("exit status 28").says("no space left").says("unchanged");
     fleet.serves("v1");
     for host in fleet.hosts() {
-        assert_eq!(host.releases(), std::slice::from_ref(&before));
+        assert_eq!(host.releases(), [before.as_str()]);
         assert_eq!(host.history().last().unwrap()["outcome"], "failed");
     }
 }

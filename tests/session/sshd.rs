@@ -226,12 +226,15 @@ fn login_script(folder: &Path, options: &Options) -> String {
 }
 
 /// Starts sshd on a free port and waits until it listens; none where the port was taken meanwhile.
+///
+/// The account's own shell runs the forced command. `SetEnv` keeps it from reading the account's start-up files:
+/// bash reads `~/.bashrc` where sshd started it and `SHLVL` says that it is the first.
 fn launch(folder: &Path, options: &Options) -> Option<(Child, u16)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = format!(
         "{}\nListenAddress 127.0.0.1:{port}\nHostKey {f}/host_ed25519\nAuthorizedKeysFile {f}/authorized_keys\n\
          ForceCommand {f}/login\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nLogLevel VERBOSE\n{}",
+         KbdInteractiveAuthentication no\nLogLevel VERBOSE\nSetEnv HOME={f}/home SHLVL=1\n{}",
         options.config.join("\n").replace("FOLDER", &folder.display().to_string()),
         // Of this one, the last counts.
         if options.config.iter().any(|line| line.starts_with("MaxStartups")) { "" } else { "MaxStartups 100\n" },
