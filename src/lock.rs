@@ -88,21 +88,25 @@ pub fn probe(layout: &Layout) -> Command {
     Command::shell(format!("[ ! -e {lock} ] || flock -n {lock} true"))
 }
 
-/// Sets the lock that outlives the run.
+/// What [`hold`] ends with where somebody holds the lock already; it has printed who.
+pub const HELD: i32 = 75;
+
+/// Sets the lock that outlives the run, unless somebody has.
 pub fn hold(layout: &Layout, holder: &Holder) -> Command {
     let record = serde_json::to_string(holder).unwrap_or_default();
+    let (records, hold) = (quote(&layout.records()).into_owned(), quote(&layout.hold()).into_owned());
     Command::shell(format!(
-        "umask 022 && mkdir -p {} && umask 077 && mkdir -p {} && printf '%s\\n' {} >{}",
-        quote(layout.root()),
-        quote(&layout.records()),
-        quote(&record),
-        quote(&layout.hold())
+        "umask 022; mkdir -p {root} || exit; umask 077; mkdir -p {records} || exit; \
+         [ ! -e {hold} ] || {{ cat {hold}; exit {HELD}; }}; set -C; printf '%s\\n' {record} >{hold}",
+        root = quote(layout.root()),
+        record = quote(&record),
     ))
 }
 
-/// Frees the lock that outlives the run.
+/// Frees the lock that outlives the run, and prints who held it.
 pub fn free(layout: &Layout) -> Command {
-    Command::argv(["rm", "-f", &layout.hold()])
+    let hold = quote(&layout.hold()).into_owned();
+    Command::shell(format!("[ ! -e {hold} ] || {{ cat {hold} && rm -f {hold}; }}"))
 }
 
 /// Reads a holder's line; text that is none becomes a holder that says so.

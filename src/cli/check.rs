@@ -96,7 +96,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
     look.end(&text).await?;
     match (wrong, refused) {
         (0, _) => Ok(()),
-        (wrong, _) => Err(Error::new(Kind::Refused, format!("{wrong} problems"))),
+        (wrong, _) => Err(Error::new(Kind::Refused, format!("not everything is ready (problems: {wrong})"))),
     }
 }
 

@@ -319,13 +319,23 @@ async fn build(
     }
     let session: Arc<dyn Session> = Arc::new(Local::new(
         Some(files.folder.clone()),
-        machine.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        // The build runs other people's code: the key to the servers is none of its business.
+        machine
+            .environment
+            .iter()
+            .filter(|(name, _)| !Machine::KEYS.contains(&name.as_str()))
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
     ));
-    let result = local::build(Arc::clone(&session), &tasks, &stage.sink, &stage.cancel).await;
+    let result = tokio::select! {
+        result = local::build(Arc::clone(&session), &tasks, &stage.sink, &stage.cancel) => result,
+        () = stage.abort.cancelled() => Err(crate::execute::host::Stop::Cancelled),
+    };
     session.close().await;
     match result {
         Ok(()) => Ok(()),
-        Err(crate::execute::host::Stop::Cancelled) => Err(Stop::Refused(Vec::new())),
+        // The terminal sends an interrupt to the build too, which then ends as if it had failed.
+        Err(_) if stage.cancel.is_cancelled() => Err(Stop::Refused(Vec::new())),
         Err(stop) => Err(Stop::Error(Error::new(
             Kind::Failed,
             format!("the {} failed on this machine, and no host was changed: {}", Phase::Build.name(), stop.why()),

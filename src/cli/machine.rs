@@ -58,6 +58,9 @@ impl Machine {
         Some(format!("{server}/{repository}/actions/runs/{run}"))
     }
 
+    /// The variables that open the servers: for ship alone.
+    pub const KEYS: &[&str] = &["SHIP_SSH_KEY", "SHIP_SSH_PASSPHRASE"];
+
     /// Whether this is a job of GitHub Actions.
     pub fn github_actions(&self) -> bool {
         self.variable("GITHUB_ACTIONS") == Some("true")

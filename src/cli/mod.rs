@@ -60,13 +60,33 @@ pub fn main(arguments: Vec<OsString>, machine: &Machine) -> u8 {
 
 /// `error: …` and its hints. Diagnostics of files bring their own heading.
 fn rendered(error: &Error) -> String {
-    let plain = crate::output::visible(error.message.as_bytes()).replace("\\x0a", "\n").replace("\\x1b", "\u{1b}");
+    let plain = shown(&error.message);
     let heading = if plain.trim_start_matches("\u{1b}[1m").starts_with("error") { "" } else { "error: " };
     let mut text = format!("{heading}{plain}\n");
     for hint in &error.hints {
-        text.push_str(&format!("  hint: {}\n", crate::output::visible(hint.as_bytes()).replace("\\x0a", "\n        ")));
+        text.push_str(&format!("  hint: {}\n", shown(hint).replace('\n', "\n        ")));
     }
     text
+}
+
+/// Text with its line ends and its colours (`ESC [ digits m`); every other control character is shown. A host's
+/// words were made visible where they came in, and stay so.
+fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (number, piece) in text.split('\u{1b}').enumerate() {
+        let color = piece.strip_prefix('[').and_then(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+            rest.get(end..)?.starts_with('m').then_some(())
+        });
+        match (number, color) {
+            (0, _) => {}
+            (_, Some(())) => out.push('\u{1b}'),
+            (_, None) => out.push_str("\\x1b"),
+        }
+        let lines: Vec<String> = piece.split('\n').map(|line| crate::output::visible(line.as_bytes())).collect();
+        out.push_str(&lines.join("\n"));
+    }
+    out
 }
 
 fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) -> Result<(), Error> {
@@ -216,5 +236,22 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_host_said_is_shown_in_errors_and_never_obeyed() {
+        let said = crate::output::visible(b"\x1b[2J gone");
+        assert_eq!(rendered(&Error::usage(format!("it said: {said}"))), format!("error: it said: {said}\n"));
+        assert_eq!(shown("\u{1b}[1;31merror\u{1b}[0m\nnext"), "\u{1b}[1;31merror\u{1b}[0m\nnext");
+        assert_eq!(shown("\u{1b}]0;title\u{7}"), "\\x1b]0;title\\x07");
+    }
+
+    #[test]
+    fn hints_keep_their_lines_and_headings_come_once() {
+        let error = Error::usage("error: there is no environment").hint("add this line:\nweb1 ssh-ed25519 AAAA");
+        assert_eq!(
+            rendered(&error),
+            "error: there is no environment\n  hint: add this line:\n        web1 ssh-ed25519 AAAA\n"
+        );
     }
 }

@@ -42,7 +42,7 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let results = each(&members, |_, member| {
+    let work = each(&members, |_, member| {
         let task = task(args, &member);
         let (sink, cancel) = (stage.sink.clone(), stage.cancel.clone());
         async move {
@@ -50,8 +50,14 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
             let result = host.carry_out(Phase::Finish, &[task], None, &cancel).await;
             (member.name, result.map_err(|stop| stop.why()))
         }
-    })
-    .await;
+    });
+    let results = tokio::select! {
+        results = work => results,
+        () = stage.abort.cancelled() => {
+            let why = "stopped at once: the command may still run there";
+            members.iter().map(|member| (member.name.clone(), Err(why.to_owned()))).collect()
+        }
+    };
     close(&members).await;
     let failed = results.iter().any(|(_, result)| result.is_err());
     let hosts = results

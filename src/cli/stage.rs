@@ -51,7 +51,10 @@ pub struct Telling<'a> {
 impl Stage {
     /// Opens the stage: reporters listen, signals are caught.
     pub fn open(global: &Global, machine: &Machine, telling: Telling<'_>) -> Result<Self, Error> {
-        let (sink, receiver) = Sink::new(Masker::new(&telling.secrets));
+        // The key to the servers is no secret of the inventory, and is shown no more than those.
+        let keys = ["SHIP_SSH_KEY", "SHIP_SSH_PASSPHRASE"].into_iter().filter_map(|name| machine.variable(name));
+        let keys: Vec<Secret> = keys.map(|value| Secret::new(value.to_owned())).collect();
+        let (sink, receiver) = Sink::new(Masker::new(telling.secrets.iter().chain(&keys)));
         let reporters = super::reporters::choose(global, machine, &telling);
         let curtain = reporters.curtain.clone();
         let clock = report::Clock { now: machine.clock, monotonic: machine.monotonic };
