@@ -145,8 +145,10 @@ pub async fn history(global: &Global, machine: &Machine, args: &HistoryArgs) -> 
     let mut runs: Vec<(HistoryEntry, Vec<String>)> = Vec::new();
     for (host, facts) in &facts {
         for entry in facts.history.iter().filter_map(|line| serde_json::from_str::<HistoryEntry>(line).ok()) {
-            let same = |(known, _): &&mut (HistoryEntry, Vec<String>)| {
-                known.time == entry.time
+            let same = |(known, hosts): &&mut (HistoryEntry, Vec<String>)| {
+                !hosts.contains(host)
+                    && known.time == entry.time
+                    && known.action == entry.action
                     && known.release == entry.release
                     && known.by == entry.by
                     && known.state == entry.state

