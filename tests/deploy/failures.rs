@@ -2,6 +2,7 @@
 
 use crate::deploy::fleet::Fleet;
 use crate::deploy::recipe::{ONLY_V1, SWAP, UPLOAD, run_on};
+use crate::session::sshd::Options;
 
 fn live(names: &[&str]) -> Fleet {
     let fleet = Fleet::of(names);
@@ -103,6 +104,33 @@ fn a_host_that_cannot_be_put_back_needs_a_person_and_says_so() {
     let fleet = fleet.recipe(&[UPLOAD, SWAP, &run_on("publish", "web2", "exit 1")].concat());
     fleet.ship(&["deploy"]).exits(4).says("web2 needs a person").says("putting back failed");
     fleet.host_serves("web1", "v1");
+}
+
+#[test]
+fn a_host_that_cannot_take_the_upload_says_why_and_stays_as_it_is() {
+    // As where the disk is full: no file may be longer than 64 KiB.
+    let small = |name: &str| Options { noise: (name == "web2").then_some("ulimit -f 128"), ..Options::default() };
+    let fleet = Fleet::with(&["web1", "web2"], small);
+    fleet.commit("v1", &[]);
+    fleet.ship(&["deploy"]).exits(0);
+    fleet.commit("v2", &[("large", &"0123456789abcdef".repeat(64 * 1024))]);
+    fleet.ship(&["deploy"]).exits(1).says("Upload the release").says("web2").says("unchanged");
+    fleet.serves("v1");
+    assert!(fleet.hosts().iter().all(|host| host.releases().len() == 1));
+}
+
+#[test]
+fn a_server_that_allows_one_channel_only_is_told_so() {
+    let narrow = |name: &str| {
+        let config = if name == "web2" { vec!["MaxSessions 1".to_owned()] } else { Vec::new() };
+        Options { config, ..Options::default() }
+    };
+    let fleet = Fleet::with(&["web1", "web2"], narrow);
+    fleet.commit("v1", &[]);
+    let ran = fleet.ship(&["deploy"]).says("web2");
+    assert!(!ran.succeeded(), "{ran}");
+    ran.says("MaxSessions");
+    assert!(fleet.hosts().iter().all(|host| host.current().is_none() && host.unlocked()));
 }
 
 #[test]

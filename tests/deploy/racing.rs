@@ -30,6 +30,29 @@ fn the_second_of_two_deploys_waits_or_is_told_who_holds_the_lock() {
 }
 
 #[test]
+fn a_deploy_that_starts_meanwhile_changes_nothing_of_what_is_sent() {
+    let fleet = Fleet::own(&["web1"]);
+    let gate = fleet.gate();
+    // The first waits when its files are chosen and not yet sent.
+    let once = fleet.at("once");
+    let wait = format!("case $* in *releases/2*) [ -e '{0}' ] || {{ : >'{0}'; {1}; }};; esac", once.display(), gate.wait());
+    fleet.host("web1").server.program("mkdir", &format!("#!/bin/sh\n{wait}\nexec /bin/mkdir \"$@\"\n"));
+    fleet.commit("v1", &[("a", "1"), ("only-in-v1", "")]);
+    let first = fleet.start(&["deploy"]);
+    gate.arrived();
+    std::fs::remove_file(fleet.project().join("only-in-v1")).unwrap();
+    fleet.commit("v2", &[("a", "2")]);
+    let mut second = fleet.start(&["deploy"]);
+    second.says("waiting for the deploy lock");
+    gate.open();
+    first.ends().exits(0);
+    second.ends().exits(0);
+    fleet.serves_exactly("v2");
+    fleet.ship(&["rollback"]).exits(0);
+    fleet.serves_exactly("v1");
+}
+
+#[test]
 fn eight_deploys_that_start_together_all_happen_one_after_the_other() {
     let fleet = Fleet::of(&["web1", "web2"]).inventory("keep_releases = 20\n");
     // A step that sees another deploy at work on its host fails.
