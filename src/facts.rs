@@ -407,11 +407,14 @@ mod tests {
         std::os::unix::fs::symlink(format!("releases/{id}"), root.join("current")).expect("current");
         std::fs::write(root.join("releases").join(id).join("before"), "").expect("a file");
         std::fs::write(root.join(".ship/releases").join(id).join("verified"), "").expect("verified");
-        // The kernel stamps files by a clock that ticks every few milliseconds.
+        // The kernel stamps files by a clock that ticks every few milliseconds. Each try is a new file, so that
+        // the folder has its time too.
         let after = root.join("releases").join(id).join("after\nit");
         let stamp = |path: &std::path::Path| std::fs::metadata(path).and_then(|m| m.modified()).expect("a time");
         let verified = stamp(&root.join(".ship/releases").join(id).join("verified"));
-        while std::fs::write(&after, "").is_err() || stamp(&after) <= verified {}
+        while std::fs::write(&after, "").is_err() || stamp(&after) <= verified {
+            std::fs::remove_file(&after).expect("the file");
+        }
         let layout = Layout::new(&root.to_string_lossy());
         let survey =
             Survey { layout: &layout, programs: &[], shared: &["a b".to_owned(), "c".to_owned()], manifest: true };

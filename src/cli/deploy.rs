@@ -21,7 +21,6 @@ use crate::layout::ReleaseId;
 use crate::plan::deploy::{Common, HostInput, plan};
 use crate::plan::render::{Filter, PlannedStep};
 use crate::plan::{Obstacle, Plan, show};
-use crate::report;
 use crate::session::{Local, Session};
 use crate::step::{Action as TaskAction, Step, Task};
 
@@ -162,11 +161,8 @@ pub async fn run(
         }
     };
     if only_show {
-        let text = show::text(&plan, global.verbose);
         close(&members).await;
-        let masked = stage.sink.masker().mask(&text);
-        stage.quiet().await;
-        return report::print_stdout(&masked).map_err(|error| Error::new(Kind::Failed, error.to_string()));
+        return stage.show(global, &show::text(&plan, global.verbose)).await;
     }
     let fleet = Fleet { members, holder, patience: args.change.lock_wait.unwrap_or_default() };
     let result = operation::carry_out(stage, machine, plan, fleet, args.change.timing).await;

@@ -93,7 +93,7 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
     let global = &cli.global;
     if global.output == Output::Json && !tells_events(&cli.command) {
         return Err(Error::usage("this command has no JSON form yet: its result is a text")
-            .hint("deploy, rollback and run tell their events as JSON"));
+            .hint("deploy, plan, rollback and run tell their events as JSON"));
     }
     match &cli.command {
         Command::Deploy(args) => wait(deploy::run(global, machine, args, options, false)),
@@ -119,12 +119,7 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
 
 /// Whether what happens is told as events; the others print a text.
 fn tells_events(command: &Command) -> bool {
-    match command {
-        Command::Deploy(args) => !args.change.dry_run,
-        Command::Rollback(args) => !args.change.dry_run,
-        Command::Run(_) | Command::Demo(_) => true,
-        _ => false,
-    }
+    matches!(command, Command::Deploy(_) | Command::Plan(_) | Command::Rollback(_) | Command::Run(_) | Command::Demo(_))
 }
 
 /// Runs a future to its end on a runtime of its own, so that commands without hosts start none.

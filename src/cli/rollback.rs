@@ -7,7 +7,7 @@ use super::operation::{self, Fleet, holder, question, release_facts};
 use super::project::{Project, problems};
 use super::stage::{Stage, Telling, close};
 use crate::document::Problems;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::facts::Facts;
 use crate::fleet;
@@ -15,7 +15,6 @@ use crate::layout::ReleaseId;
 use crate::plan::render::Filter;
 use crate::plan::rollback::{Common, HostInput, info, plan, target};
 use crate::plan::{Obstacle, Plan, show};
-use crate::report;
 
 /// `ship rollback`.
 pub async fn run(
@@ -86,23 +85,22 @@ pub async fn run(
         return stage.refuse(refused).await;
     }
     let max_failures = change.max_failures.unwrap_or(project.selection.max_failures);
-    let plan = match decide(&project, wanted.as_ref(), &facts, sizes, usize::try_from(max_failures).unwrap_or(0)) {
-        Ok(plan) => plan,
-        Err(Stop::Obstacles(obstacles)) => {
-            close(&members).await;
-            return stage.obstruct(obstacles).await;
-        }
-        Err(Stop::Problems(found)) => {
-            close(&members).await;
-            return stage.fail(problems(&found, false)).await;
-        }
-    };
+    let plan =
+        match decide(&project, wanted.as_ref(), &facts, sizes, usize::try_from(max_failures).unwrap_or(usize::MAX)) {
+            Ok(plan) => plan,
+            Err(Stop::Obstacles(obstacles)) => {
+                close(&members).await;
+                return stage.obstruct(obstacles).await;
+            }
+            Err(Stop::Problems(found)) => {
+                close(&members).await;
+                return stage.fail(problems(&found, false)).await;
+            }
+        };
     stage.sink.emit(Event::ReleaseChosen { release: plan.release.to_string() }).await;
     if change.dry_run {
-        let text = stage.sink.masker().mask(&show::text(&plan, global.verbose));
         close(&members).await;
-        stage.quiet().await;
-        return report::print_stdout(&text).map_err(|error| Error::new(Kind::Failed, error.to_string()));
+        return stage.show(global, &show::text(&plan, global.verbose)).await;
     }
     operation::carry_out(stage, machine, plan, Fleet { members, holder, patience }, change.timing).await
 }

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::args::Global;
+use super::args::{Global, Output};
 use super::machine::Machine;
 use super::prompt::Terminal;
 use crate::error::{Error, Kind};
@@ -92,12 +92,21 @@ impl Stage {
         Err(refused)
     }
 
-    /// Ends a run that only looked: its result is a text that follows.
-    pub async fn quiet(self) {
+    /// Ends a run that only looked, with `text` as its result; among JSON events it is one of them.
+    pub async fn show(self, global: &Global, text: &str) -> Result<(), Error> {
+        let text = self.sink.masker().mask(text);
+        let json = global.output == Output::Json;
+        if json {
+            self.sink.emit(Event::Notice { host: None, text: text.clone() }).await;
+        }
         self.signals.abort();
         let _ = self.signals.await;
         drop(self.sink);
         let _ = self.reporting.await;
+        if json {
+            return Ok(());
+        }
+        report::print_stdout(&text).map_err(|error| Error::new(Kind::Failed, format!("standard output: {error}")))
     }
 
     /// Ends the run as its plan ended.

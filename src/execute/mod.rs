@@ -438,7 +438,7 @@ fn conclude(plan: &Plan, outcome: Outcome, standings: &[Standing]) -> Conclusion
         .iter()
         .zip(standings)
         .map(|(host, standing)| {
-            let before = host.before.as_ref().map(ToString::to_string);
+            let before = host.live_before();
             let (state, after) = match standing.progress {
                 Progress::Untouched => (HostState::Unchanged, before.clone()),
                 Progress::Published => (HostState::Live, Some(plan.release.to_string())),

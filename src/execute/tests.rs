@@ -146,6 +146,7 @@ fn plan(hosts: &[&str], batches: &[&[usize]], max_failures: usize) -> Plan {
                 host: (*host).to_owned(),
                 layout: Layout::new("/srv/app"),
                 before: Some(id("01")),
+                foreign: None,
                 transfer: None,
                 prepare: vec![task("prepare-1"), task("prepare-2")],
                 publish: vec![task("swap"), task("restart")],

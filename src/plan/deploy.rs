@@ -203,6 +203,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         host: host.name.clone(),
         layout: layout.clone(),
         before,
+        foreign: facts.foreign().map(str::to_owned),
         transfer: Some(transfer),
         prepare,
         publish,

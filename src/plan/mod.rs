@@ -54,6 +54,8 @@ pub struct HostPlan {
     pub layout: Layout,
     /// The release that is live now.
     pub before: Option<ReleaseId>,
+    /// What `current` points at where no release of ship is live: a deployer's from before, or by hand.
+    pub foreign: Option<String>,
     /// What is sent.
     pub transfer: Option<Transfer>,
     /// Nothing is visible to users yet.
@@ -71,6 +73,11 @@ pub struct HostPlan {
 }
 
 impl HostPlan {
+    /// What users see now, for people.
+    pub fn live_before(&self) -> Option<String> {
+        self.before.as_ref().map(ToString::to_string).or_else(|| self.foreign.clone())
+    }
+
     /// The tasks of a phase.
     pub fn tasks(&self, phase: Phase) -> &[Task] {
         match phase {

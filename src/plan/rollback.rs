@@ -175,6 +175,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
         host: host.name.clone(),
         layout: layout.clone(),
         before,
+        foreign: facts.foreign().map(str::to_owned),
         transfer: None,
         prepare: Vec::new(),
         publish,

@@ -51,9 +51,12 @@ pub fn text(plan: &Plan, verbose: u8) -> String {
 
 fn host_text(host: &HostPlan, verbose: u8) -> String {
     let mut out = String::new();
-    match &host.before {
-        Some(before) => out.push_str(&format!("  live now: {before}\n")),
-        None => out.push_str("  live now: nothing\n"),
+    match (&host.before, &host.foreign) {
+        (Some(before), _) => out.push_str(&format!("  live now: {before}\n")),
+        (None, Some(foreign)) => {
+            out.push_str(&format!("  live now: {} (not made by ship)\n", visible(foreign.as_bytes())));
+        }
+        (None, None) => out.push_str("  live now: nothing\n"),
     }
     if let Some(transfer) = &host.transfer {
         files(&mut out, transfer, verbose);
