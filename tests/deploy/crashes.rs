@@ -3,7 +3,7 @@
 use crate::deploy::fleet::Fleet;
 use crate::deploy::gate::Gate;
 use crate::deploy::ran::Running;
-use crate::deploy::recipe::{SWAP, UPLOAD, run, run_on};
+use crate::deploy::recipe::{ONLY_V1, SWAP, UPLOAD, run, run_on};
 
 /// `hosts` serve v1, and v2 is about to be deployed.
 fn about_to_die(fleet: Fleet) -> Fleet {
@@ -113,6 +113,32 @@ fn killed_when_only_some_hosts_have_switched() {
     fleet.serves("v1");
     fleet.ship(&["deploy"]).exits(0);
     fleet.serves("v2");
+}
+
+#[test]
+fn killed_while_hosts_are_put_back() {
+    let fleet = about_to_die(Fleet::of(&["web1", "web2"]));
+    let gate = fleet.gate();
+    // Forwards web2 fails at once; on the way back both wait.
+    let web1 = run_on("publish", "web1", &format!("! {ONLY_V1} || {}", gate.wait()));
+    let web2 = run_on("publish", "web2", &format!("{ONLY_V1} && {}", gate.wait()));
+    let fleet = fleet.recipe(&[UPLOAD, SWAP, &web1, &web2].concat());
+    let dying = fleet.start(&["deploy"]);
+    gate.arrived();
+    gate.arrived();
+    recovers(fleet, &gate, dying, "v1");
+}
+
+#[test]
+fn killed_during_a_rollback() {
+    let fleet = about_to_die(Fleet::of(&["web1", "web2"]));
+    fleet.ship(&["deploy"]).exits(0);
+    let gate = fleet.gate();
+    let fleet = fleet.recipe(&[UPLOAD, SWAP, &run("publish", &gate.wait())].concat());
+    let dying = fleet.start(&["rollback"]);
+    gate.arrived();
+    gate.arrived();
+    recovers(fleet, &gate, dying, "v1");
 }
 
 #[test]

@@ -55,10 +55,27 @@ impl Running {
         self.until(|said| said.streams.iter().any(|stream| String::from_utf8_lossy(stream).contains(text)), text);
     }
 
+    /// Returns true once it has told `lines` lines on its standard output, false where it ends before.
+    pub fn tells(&mut self, lines: usize) -> bool {
+        let (said, news) = &*self.said;
+        let mut said = said.lock().unwrap();
+        loop {
+            if said.streams[0].iter().filter(|byte| **byte == b'\n').count() >= lines {
+                return true;
+            }
+            if said.ended == 2 {
+                return false;
+            }
+            said = news.wait_timeout(said, LONGEST).unwrap().0;
+        }
+    }
+
     /// Sends it a signal, by the name that kill(1) knows.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        let kill = Command::new("kill").args(["-s", name, &id]).stderr(Stdio::null()).status();
+        // It may have ended by itself, and nobody has waited for it yet.
+        assert!(kill.unwrap().success(), "no process {id}");
     }
 
     /// Ends it as a crash would: it gets no chance to clean up.

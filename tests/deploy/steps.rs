@@ -107,7 +107,7 @@ fn a_deploy_waits_until_what_it_waits_for_is_there() {
         format!("unix = \"{}\"", socket.display()),
         "command = \"test -e version\"".to_owned(),
     ];
-    let step = |what: &str| format!("[[publish]]\nwait = {{ {what}, timeout = \"2s\" }}\n");
+    let step = |what: &str| format!("[[publish]]\nwait = {{ {what}, timeout = \"1s\" }}\n");
     let steps: String = waits.iter().map(|what| step(what)).collect();
     let fleet = fleet.recipe(&[UPLOAD, SWAP, &steps].concat());
     fleet.commit("v1", &[]);
@@ -115,6 +115,6 @@ fn a_deploy_waits_until_what_it_waits_for_is_there() {
     // What is not there in time is a failure, and the release is taken back.
     let fleet = fleet.recipe(&[UPLOAD, SWAP, &step("command = \"grep -q v1 version\"")].concat());
     fleet.commit("v2", &[]);
-    fleet.ship(&["deploy"]).exits(1).says("not so within 2 s");
+    fleet.ship(&["deploy"]).exits(1).says("not so within 1 s");
     fleet.serves("v1");
 }
