@@ -35,7 +35,8 @@ fn a_deploy_that_starts_meanwhile_changes_nothing_of_what_is_sent() {
     let gate = fleet.gate();
     // The first waits when its files are chosen and not yet sent.
     let once = fleet.at("once");
-    let wait = format!("case $* in *releases/2*) [ -e '{0}' ] || {{ : >'{0}'; {1}; }};; esac", once.display(), gate.wait());
+    let wait =
+        format!("case $* in *releases/2*) [ -e '{0}' ] || {{ : >'{0}'; {1}; }};; esac", once.display(), gate.wait());
     fleet.host("web1").server.program("mkdir", &format!("#!/bin/sh\n{wait}\nexec /bin/mkdir \"$@\"\n"));
     fleet.commit("v1", &[("a", "1"), ("only-in-v1", "")]);
     let first = fleet.start(&["deploy"]);
