@@ -2,6 +2,7 @@
 
 /// Path below `recipes/`, and text. A test compares the list with the folder.
 pub const FILES: &[(&str, &str)] = &[
+    ("compose.toml", include_str!("../../recipes/compose.toml")),
     ("django.toml", include_str!("../../recipes/django.toml")),
     ("static.toml", include_str!("../../recipes/static.toml")),
 ];

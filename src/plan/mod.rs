@@ -15,6 +15,7 @@ use crate::layout::{Layout, ReleaseId};
 use crate::step::{Action, Task};
 
 pub mod deploy;
+mod env_files;
 pub mod prune;
 pub mod record;
 pub mod render;
@@ -100,9 +101,10 @@ impl HostPlan {
     pub fn by_hand(&self) -> Vec<String> {
         self.put_back
             .iter()
-            .filter_map(|task| match &task.action {
-                Action::Command(command) => Some(command.display()),
-                Action::Poll(_) | Action::Transfer => None,
+            .flat_map(|task| match &task.action {
+                Action::Command(command) => vec![command.display()],
+                Action::Derive(derive) => derive.decide.by_hand().iter().map(Command::display).collect(),
+                Action::Poll(_) | Action::Feed(_) | Action::Transfer => Vec::new(),
             })
             .collect()
     }
