@@ -188,6 +188,11 @@ impl Step {
         }
     }
 
+    /// Whether any of its commands is run through sudo.
+    pub fn needs_sudo(&self) -> bool {
+        self.programs().iter().any(|program| program == "sudo")
+    }
+
     /// The tasks on a host, in order. The error names what the host lacks, as a sentence.
     ///
     /// Steps that only contribute to the transfer of the release (`upload`, `settings`) and those of this
