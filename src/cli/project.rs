@@ -9,6 +9,7 @@ use super::machine::{LocalSources, Machine};
 use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
+use crate::config::names::inside;
 use crate::config::options::{self, OptionValue};
 use crate::config::recipe::{Origin, Recipe};
 use crate::config::recipe_files;
@@ -315,6 +316,17 @@ impl Project {
         let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
         let texts = self.recipe.services.iter().map(|node| scope.text(node));
         texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))
+    }
+
+    /// The settings file of `ship env` on `host`, relative to `shared/`.
+    pub fn env_file(&self, host: &Host) -> Result<String, Error> {
+        let Some(node) = &self.recipe.env_file else { return Ok(".env".to_owned()) };
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
+        let path = scope.text(node).map_err(|problem| problems(&[problem], false))?;
+        inside(&path).map_err(|expected| Error::usage(format!("the recipe's `env_file` is {path:?}: {expected}")))?;
+        Ok(path)
     }
 
     /// The paths of `host`.

@@ -226,6 +226,12 @@ pub static RECIPE: Table = Table {
             Absent::None,
             "systemd units for `ship status`, `ship logs` and `ship service`; templates",
         ),
+        key(
+            "env_file",
+            KeyKind::Template,
+            Absent::Default("`.env`"),
+            "the settings file that `ship env` keeps, below `shared/`",
+        ),
         key("build", KeyKind::List(&STEP), Absent::None, "steps on this machine, in a clean checkout of the revision"),
         key("prepare", KeyKind::List(&STEP), Absent::None, "steps on every host; nothing is visible to users yet"),
         key(
