@@ -59,6 +59,8 @@ pub struct ReleaseFacts {
     pub revision: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+    /// Who made it.
+    pub by: Option<String>,
 }
 
 /// The inventory file: the one given, or the nearest upward from the working directory.
@@ -214,6 +216,8 @@ impl Project {
             release: release.release.as_ref().map(ToString::to_string),
             revision: release.revision.clone(),
             branch: release.branch.clone(),
+            time: release.release.as_ref().map(ReleaseId::time),
+            by: release.by.clone(),
             checking: false,
         }
     }
