@@ -46,11 +46,20 @@ impl Look {
         sudo: impl Fn(&Project, &Host) -> bool,
     ) -> Result<Self, Error> {
         let project = Project::load(global, machine, select, Filter::default(), &[])?;
-        Ok(Self::open(global, machine, project).await)
+        Ok(Self::open_for(global, machine, project, sudo).await)
     }
 
-    /// Connects to the hosts of `project`.
+    /// Connects to the hosts of `project`, for commands that need no sudo.
     pub async fn open(global: &Global, machine: &Machine, project: Project) -> Self {
+        Self::open_for(global, machine, project, |_, _| false).await
+    }
+
+    async fn open_for(
+        global: &Global,
+        machine: &Machine,
+        project: Project,
+        sudo: impl Fn(&Project, &Host) -> bool,
+    ) -> Self {
         let masker = Masker::new(project.secrets.values());
         // Nobody listens: the result is the text that the command prints.
         let (sink, mut receiver) = Sink::new(masker.clone());
