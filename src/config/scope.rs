@@ -12,7 +12,7 @@ use crate::config::recipe::StepSpec;
 use crate::config::renderer::{Renderer, SECRETS};
 use crate::config::secret_values::SecretValues;
 use crate::config::selection::Host;
-use crate::config::variables::{self, Variables, absent_here};
+use crate::config::variables::{self, Variables, absent_here, absent_in_setup};
 use crate::document::{self, Entry, Node, Place, Problem, Problems, Source};
 use crate::secret::{MASK, Secret};
 use crate::step::Kind;
@@ -34,6 +34,8 @@ pub struct RunFacts {
     pub branch: Option<String>,
     /// Nothing of the release is known yet: it, the revision and the branch get stand-ins.
     pub checking: bool,
+    /// The run is a setup, which belongs to no release: nothing of one is defined.
+    pub setup: bool,
 }
 
 /// The secrets as templates see them.
@@ -119,6 +121,10 @@ pub struct RenderedStep {
     pub cwd: Option<String>,
     /// The environment of commands.
     pub env: Vec<(String, EnvValue)>,
+    /// In `setup`: what is there once the step is done.
+    pub creates: Option<String>,
+    /// In `setup`: what says that the step is done.
+    pub done_when: Option<String>,
     /// Whether `when` and `unless` let it happen.
     pub wanted: bool,
 }
@@ -129,7 +135,11 @@ impl Scope {
     pub fn new(ingredients: Ingredients<'_>) -> Result<Self, Problems> {
         let Variables { known, stand_ins, mut problems } = variables::of(&ingredients);
         let is_host = ingredients.host.is_some();
-        let absent: fn(&str) -> _ = if is_host { |_| None } else { absent_here };
+        let absent: fn(&str) -> _ = match (is_host, ingredients.run.setup) {
+            (false, _) => absent_here,
+            (true, true) => absent_in_setup,
+            (true, false) => |_| None,
+        };
         match Renderer::new(known, SecretValues::new(ingredients.secrets), absent) {
             Ok(renderer) if problems.is_empty() => Ok(Self { renderer, stand_ins, is_host }),
             Ok(_) => Err(problems),
@@ -204,9 +214,19 @@ impl Scope {
             .map(|name| Node { place: name.place.clone(), value: document::Value::String(name.value.clone()) });
         if !wanted {
             problems.extend(self.check_tree(&step.body, &mode));
-            let plain = name.iter().chain(&step.modifiers.cwd).chain(step.modifiers.env.iter().map(|(_, node)| node));
+            let plain = name.iter().chain(&step.modifiers.cwd).chain(&step.modifiers.creates);
+            let plain = plain.chain(step.modifiers.env.iter().map(|(_, node)| node));
             problems.extend(plain.flat_map(|node| self.renderer.check(node, Mode::Plain)));
-            let unrendered = RenderedStep { name: None, body: step.body.clone(), cwd: None, env: Vec::new(), wanted };
+            problems.extend(step.modifiers.done_when.iter().flat_map(|node| self.renderer.check(node, Mode::Shell)));
+            let unrendered = RenderedStep {
+                name: None,
+                body: step.body.clone(),
+                cwd: None,
+                env: Vec::new(),
+                creates: None,
+                done_when: None,
+                wanted,
+            };
             return if problems.is_empty() { Ok(unrendered) } else { Err(problems) };
         }
         let body = self.tree(&step.body, &mode, &mut problems);
@@ -215,6 +235,12 @@ impl Scope {
         };
         let name = plain(name.as_ref());
         let cwd = plain(step.modifiers.cwd.as_ref());
+        let creates = plain(step.modifiers.creates.as_ref());
+        let done_when = step
+            .modifiers
+            .done_when
+            .as_ref()
+            .and_then(|node| self.string(node, Mode::Shell).map_err(|found| problems.extend(found)).ok());
         let mut env = Vec::new();
         for (name, node) in &step.modifiers.env {
             match self.environment_value(node) {
@@ -222,7 +248,7 @@ impl Scope {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(RenderedStep { name, body, cwd, env, wanted }) } else { Err(problems) }
+        if problems.is_empty() { Ok(RenderedStep { name, body, cwd, env, creates, done_when, wanted }) } else { Err(problems) }
     }
 
     /// The names of all secrets that anything rendered so far has used.

@@ -21,6 +21,7 @@ use crate::step::Task;
 
 pub mod host;
 pub mod local;
+pub mod setup;
 
 use host::{Host, Stop};
 

@@ -19,6 +19,8 @@ pub mod prune;
 pub mod record;
 pub mod render;
 pub mod rollback;
+pub mod setup;
+pub mod setup_text;
 pub mod show;
 pub mod sudoers;
 
