@@ -132,6 +132,8 @@ pub struct Facts {
     pub shared: BTreeSet<String>,
     /// Whether the deploy lock is there and the login user may take it.
     pub lockable: bool,
+    /// The files that can be read, of those that were asked for.
+    pub readable: BTreeSet<String>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.
@@ -157,6 +159,8 @@ pub struct Survey<'a> {
     pub programs: &'a [String],
     /// Shared files to look for, relative to `shared/`.
     pub shared: &'a [String],
+    /// Files of the host to look for, as absolute paths.
+    pub files: &'a [String],
     /// Whether the live release's manifest is wanted.
     pub manifest: bool,
 }
@@ -172,9 +176,16 @@ impl Survey<'_> {
 
     fn host(&self) -> Command {
         let programs: BTreeSet<&str> = NEEDED.iter().copied().chain(self.programs.iter().map(String::as_str)).collect();
+        let files = join(self.files.iter().map(String::as_str));
+        let files = if files.is_empty() {
+            String::new()
+        } else {
+            format!("for f in {files}; do [ -f \"$f\" ] && [ -r \"$f\" ] && printf 'readable %s\\n' \"$f\"; done\n")
+        };
         Command::shell(format!(
             "printf 'system %s\\nuser %s\\n' \"$(uname -s)\" \"$(id -un)\"\n\
              for p in {programs}; do w=$(command -v \"$p\") && printf 'program %s %s\\n' \"$p\" \"$w\"; done\n\
+             {files}\
              case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
              [ -w \"$d\" ] && echo writable\n\
@@ -317,6 +328,9 @@ impl Facts {
                 self.shared.insert(value.to_owned());
             }
             "lockable" => self.lockable = true,
+            "readable" => {
+                self.readable.insert(value.to_owned());
+            }
             "hold" => self.hold = Some(value.to_owned()),
             "history" => self.history.push(value.to_owned()),
             _ => {}
@@ -391,10 +405,18 @@ mod tests {
     fn the_survey_runs_on_a_real_shell_with_nothing_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("not/yet");
+        let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let layout = Layout::new(&root.to_string_lossy());
-        let survey =
-            Survey { layout: &layout, programs: &["sh".to_owned()], shared: &["a b".to_owned()], manifest: true };
+        let survey = Survey {
+            layout: &layout,
+            programs: &["sh".to_owned()],
+            shared: &["a b".to_owned()],
+            files: &[file("it's there"), file("not/there"), file("")],
+            manifest: true,
+        };
+        std::fs::write(file("it's there"), "x").expect("a file");
         let facts = Facts::parse(&run(&survey));
+        assert_eq!(facts.readable, BTreeSet::from([file("it's there")]));
         assert_eq!(facts.nearest, folder.path().to_string_lossy());
         assert!(facts.writable && facts.program("sh").is_some() && facts.free_kib.is_some());
         assert_eq!(facts.current, Current::Missing);
@@ -423,8 +445,13 @@ mod tests {
             std::fs::remove_file(&after).expect("the file");
         }
         let layout = Layout::new(&root.to_string_lossy());
-        let survey =
-            Survey { layout: &layout, programs: &[], shared: &["a b".to_owned(), "c".to_owned()], manifest: true };
+        let survey = Survey {
+            layout: &layout,
+            programs: &[],
+            shared: &["a b".to_owned(), "c".to_owned()],
+            files: &[],
+            manifest: true,
+        };
         let facts = Facts::parse(&run(&survey));
         assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });
         assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);

@@ -423,7 +423,8 @@ impl Execution {
     }
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+/// The word of the history for how a run ended.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
         Outcome::Failed => "failed",

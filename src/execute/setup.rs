@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::host::{Host, Stop};
+use crate::command::Command;
 use crate::event::{Phase, Sink};
 use crate::plan::setup::HostSetup;
 use crate::session::Session;
@@ -15,14 +16,25 @@ use crate::step::ground::Change;
 use crate::step::{Action, Task};
 
 /// How far a host came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// What was changed.
     pub done: Vec<Change>,
     /// Why it stopped before its end.
     pub stop: Option<Stop>,
-    /// The change that its own trial refused, and whether the former state is back.
-    pub refused: Option<(String, bool)>,
+    /// What stands in the way of the rest, found after packages were installed.
+    pub obstacle: Option<String>,
+    /// The change that its own trial refused.
+    pub refused: Option<Refused>,
+}
+
+/// A change that its own trial refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The file.
+    pub path: String,
+    /// What puts back the former state by hand, where that failed.
+    pub by_hand: Vec<String>,
 }
 
 /// Carries out the changes of `setup`: its packages alone, where there are any.
@@ -33,7 +45,7 @@ pub async fn carry_out(
     cancel: &CancellationToken,
 ) -> Progress {
     let host = Host::new(setup.host.clone(), session, sink.clone());
-    let mut run = Run { host, cancel, progress: Progress { done: Vec::new(), stop: None, refused: None } };
+    let mut run = Run { host, cancel, progress: Progress::default() };
     if let Some(packages) = &setup.packages {
         run.change(packages).await;
         return run.progress;
@@ -84,7 +96,8 @@ impl Run<'_> {
             Err(stop) => {
                 if !change.undo.is_empty() {
                     let back = self.host.carry_out(Phase::PutBack, &change.undo, None, &never).await.is_ok();
-                    self.progress.refused = Some((change.file.clone().unwrap_or_default(), back));
+                    let by_hand = if back { Vec::new() } else { commands(&change.undo) };
+                    self.progress.refused = Some(Refused { path: change.file.clone().unwrap_or_default(), by_hand });
                 }
                 self.progress.stop = Some(stop);
             }
@@ -97,4 +110,8 @@ impl Run<'_> {
                 self.host.carry_out(Phase::Setup, tasks, None, &CancellationToken::new()).await.err();
         }
     }
+}
+
+fn commands(tasks: &[Task]) -> Vec<String> {
+    tasks.iter().filter_map(|task| task.command().map(Command::display)).collect()
 }

@@ -80,6 +80,12 @@ impl HostSetup {
         self.packages.iter().chain(&self.foundation).chain(&self.changes)
     }
 
+    /// The changes that are made before the host is looked at again.
+    pub fn next(&self) -> impl Iterator<Item = &Change> {
+        let rest = self.packages.is_none().then(|| self.foundation.iter().chain(&self.changes));
+        self.packages.iter().chain(rest.into_iter().flatten())
+    }
+
     /// Whether the host is as the recipe wants it.
     pub fn is_done(&self) -> bool {
         self.all().next().is_none() && self.later.is_empty()

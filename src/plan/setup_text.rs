@@ -15,11 +15,11 @@ pub fn text(app: &str, environment: Option<&str>, hosts: &[HostSetup]) -> String
     out
 }
 
-/// What is told before it is done: each change, and how each file differs.
+/// What is told before it is done: each change, and how each file differs; packages alone, where there are any.
 pub fn outline(hosts: &[HostSetup]) -> Vec<(Vec<&str>, String)> {
     let mut groups = grouped(hosts, |host| {
         let mut out = String::new();
-        for change in host.all().filter(|change| change.noun != Noun::Check) {
+        for change in host.next().filter(|change| change.noun != Noun::Check) {
             title(&mut out, "", change);
         }
         out

@@ -179,6 +179,7 @@ mod tests {
             name: "pw1".into(),
             port: 2204,
             http_port: 8084,
+            https_port: None,
             inner_address: "172.18.0.5".into(),
             user: "doodle".into(),
             container: "ship-lab-pw1".into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::failure::{Failure, Result};
 use crate::lab::engine::Engine;
-use crate::lab::image::hash;
+use crate::lab::image::{Images, hash};
 
 /// How a person logs in to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,25 @@ pub enum Login {
     Key,
     /// With a password and no key; the user may do everything through sudo, with that password.
     Password,
+}
+
+/// What a host is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// nginx, PostgreSQL and Redis under systemd.
+    Web,
+    /// Containers: Docker, Compose, and free ports 80 and 443.
+    Dock,
+}
+
+impl Kind {
+    /// The image of such hosts.
+    pub fn image(self, images: &Images) -> &str {
+        match self {
+            Self::Web => &images.web,
+            Self::Dock => &images.dock,
+        }
+    }
 }
 
 /// A host of the lab, as it should be.
@@ -25,19 +44,24 @@ pub struct Design {
     pub user: &'static str,
     /// How that user logs in.
     pub login: Login,
+    /// What it is made for.
+    pub kind: Kind,
 }
 
 /// All hosts of the lab.
-pub const HOSTS: [Design; 4] = [
-    Design { name: "web1", user: "deployer", login: Login::Key },
-    Design { name: "web2", user: "deployer", login: Login::Key },
-    Design { name: "web3", user: "deployer", login: Login::Key },
-    Design { name: "pw1", user: "doodle", login: Login::Password },
+pub const HOSTS: [Design; 6] = [
+    Design { name: "web1", user: "deployer", login: Login::Key, kind: Kind::Web },
+    Design { name: "web2", user: "deployer", login: Login::Key, kind: Kind::Web },
+    Design { name: "web3", user: "deployer", login: Login::Key, kind: Kind::Web },
+    Design { name: "pw1", user: "doodle", login: Login::Password, kind: Kind::Web },
+    Design { name: "dock1", user: "deployer", login: Login::Key, kind: Kind::Dock },
+    Design { name: "dock2", user: "doodle", login: Login::Password, kind: Kind::Dock },
 ];
 
-/// The first ports that are tried for SSH and HTTP.
+/// The first ports that are tried for SSH, HTTP and HTTPS.
 const FIRST_SSH_PORT: u16 = 2201;
 const FIRST_HTTP_PORT: u16 = 8081;
+const FIRST_HTTPS_PORT: u16 = 8441;
 
 /// What systemd and sshd need beyond a container's usual rights. Not `--privileged`: where this runs in a sandbox,
 /// the engine may not hold every right itself.
@@ -120,17 +144,20 @@ pub struct Order {
     pub ssh_port: u16,
     /// Where HTTP is published on 127.0.0.1.
     pub http_port: u16,
+    /// Where HTTPS is published on 127.0.0.1, by a host for containers.
+    pub https_port: Option<u16>,
 }
 
-/// Gives each host that is to be made two ports that nothing listens on, the usual ones where possible.
+/// Gives each host that is to be made ports that nothing listens on, the usual ones where possible.
 pub fn order(designs: &[Design]) -> Result<Vec<Order>> {
     let mut orders = Vec::new();
-    let (mut ssh, mut http) = (FIRST_SSH_PORT, FIRST_HTTP_PORT);
+    let (mut ssh, mut http, mut https) = (FIRST_SSH_PORT, FIRST_HTTP_PORT, FIRST_HTTPS_PORT);
     for design in designs {
         let ssh_port = next_free(ssh)?;
         let http_port = next_free(http)?;
-        (ssh, http) = (ssh_port + 1, http_port + 1);
-        orders.push(Order { design: *design, ssh_port, http_port });
+        let https_port = if design.kind == Kind::Dock { Some(next_free(https)?) } else { None };
+        (ssh, http, https) = (ssh_port + 1, http_port + 1, https_port.map_or(https, |port| port + 1));
+        orders.push(Order { design: *design, ssh_port, http_port, https_port });
     }
     Ok(orders)
 }
@@ -142,8 +169,9 @@ fn next_free(first: u16) -> Result<u16> {
 }
 
 /// Makes and starts a container with systemd in it.
-pub fn create(engine: &Engine, lab: &Path, image: &str, network: &str, order: &Order) -> Result<()> {
+pub fn create(engine: &Engine, lab: &Path, images: &Images, network: &str, order: &Order) -> Result<()> {
     let name = order.design.name;
+    let image = order.design.kind.image(images);
     let mut run = engine
         .docker(["run", "--detach", "--hostname", name, "--network", network, "--network-alias", name])
         .args(["--name", &free_name(engine, lab, name)])
@@ -161,6 +189,13 @@ pub fn create(engine: &Engine, lab: &Path, image: &str, network: &str, order: &O
         .args(["--env", "container=docker", "--stop-signal", "SIGRTMIN+3"])
         .args(["--publish", &format!("127.0.0.1:{}:22", order.ssh_port)])
         .args(["--publish", &format!("127.0.0.1:{}:80", order.http_port)]);
+    if let Some(port) = order.https_port {
+        run = run.args(["--publish", &format!("127.0.0.1:{port}:443")]);
+    }
+    if order.design.kind == Kind::Dock {
+        // An engine inside cannot lay overlays over the overlay that the container's own files are in.
+        run = run.args(["--volume", "/var/lib/docker"]);
+    }
     for right in RIGHTS {
         run = run.args(["--cap-add", right]);
     }
@@ -219,11 +254,12 @@ mod tests {
 
     #[test]
     fn every_order_has_ports_of_its_own() {
-        let mut ports: Vec<u16> =
-            order(&HOSTS).unwrap().iter().flat_map(|order| [order.ssh_port, order.http_port]).collect();
+        let orders = order(&HOSTS).unwrap();
+        let every = |order: &super::Order| [Some(order.ssh_port), Some(order.http_port), order.https_port];
+        let mut ports: Vec<u16> = orders.iter().flat_map(every).flatten().collect();
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), 2 * HOSTS.len());
+        assert_eq!(ports.len(), 2 * HOSTS.len() + 2);
     }
 
     #[test]

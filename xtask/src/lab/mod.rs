@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: real servers with systemd, sshd and sudo in containers on this machine.
 
 mod access;
+mod dock;
 mod engine;
 mod image;
 mod machine;
@@ -17,7 +18,8 @@ use crate::packages::{self, Tool};
 use crate::workspace;
 use access::Files;
 use engine::Engine;
-use machine::{Design, Found, HOSTS};
+use image::Images;
+use machine::{Design, Found, HOSTS, Kind};
 use provision::Credentials;
 use record::Host;
 use sources::Distribution;
@@ -37,20 +39,21 @@ pub fn up() -> Result<PathBuf> {
     let _turn = take_turn(&lab)?;
     packages::ensure(&TOOLS)?;
     let engine = Engine::find_or_start(&lab)?;
-    let image = image::ensure(&engine, &lab)?;
+    let images = image::ensure(&engine, &lab)?;
     let files = Files::of(&lab);
     let credentials = files.ensure_credentials()?;
     let distribution = sources::read_machine()?;
-    start_machines(&engine, &lab, &image)?;
+    start_machines(&engine, &lab, &images)?;
     let mut found = machine::found(&engine, &lab)?;
     found.sort_by_key(|machine| HOSTS.iter().position(|design| design.name == machine.host));
-    let prepared = in_parallel(&found, |found| prepare(&engine, found, &credentials, &distribution))?;
+    let prepared = in_parallel(&found, |found| prepare(&engine, found, &images, &credentials, &distribution))?;
     let (hosts, host_keys): (Vec<Host>, Vec<String>) = prepared.into_iter().unzip();
     files.write(&hosts, &host_keys.concat())?;
     record::write(&lab, &files, &engine.words(), &hosts)?;
     for host in &hosts {
+        let https = host.https_port.map_or_else(String::new, |port| format!("  https://127.0.0.1:{port}"));
         println!(
-            "{:5} {}@127.0.0.1:{}  http://127.0.0.1:{}  container {}",
+            "{:5} {}@127.0.0.1:{}  http://127.0.0.1:{}{https}  container {}",
             host.name, host.user, host.port, host.http_port, host.container
         );
     }
@@ -129,12 +132,12 @@ pub fn ssh(host: &str, command: &[String]) -> Result<u8> {
 }
 
 /// Starts what is stopped, makes what is missing, and replaces what was made from an older recipe.
-fn start_machines(engine: &Engine, lab: &Path, image: &str) -> Result<()> {
+fn start_machines(engine: &Engine, lab: &Path, images: &Images) -> Result<()> {
     let mut missing = Vec::new();
     let found = machine::found(engine, lab)?;
     for design in HOSTS {
         match found.iter().find(|machine| machine.host == design.name) {
-            Some(machine) if machine.image != image => {
+            Some(machine) if machine.image != design.kind.image(images) => {
                 println!("Replacing {}: its image is an older one.", machine.container);
                 machine::remove(engine, &machine.container)?;
                 missing.push(design);
@@ -152,7 +155,7 @@ fn start_machines(engine: &Engine, lab: &Path, image: &str) -> Result<()> {
     }
     let network = machine::ensure_network(engine, lab)?;
     println!("Starting {} hosts.", missing.len());
-    in_parallel(&machine::order(&missing)?, |order| machine::create(engine, lab, image, &network, order))?;
+    in_parallel(&machine::order(&missing)?, |order| machine::create(engine, lab, images, &network, order))?;
     Ok(())
 }
 
@@ -160,6 +163,7 @@ fn start_machines(engine: &Engine, lab: &Path, image: &str) -> Result<()> {
 fn prepare(
     engine: &Engine,
     found: &Found,
+    images: &Images,
     credentials: &Credentials,
     distribution: &Distribution,
 ) -> Result<(Host, String)> {
@@ -169,10 +173,18 @@ fn prepare(
         .ok_or_else(|| Failure::new(format!("The lab knows no host {}.", found.host)))?;
     provision::wait_for_boot(engine, &found.container)?;
     provision::provision(engine, &found.container, design, credentials, distribution)?;
+    let https_port = match design.kind {
+        Kind::Web => None,
+        Kind::Dock => {
+            dock::provision(engine, &found.container, &images.inner)?;
+            Some(machine::published(engine, &found.container, 443)?)
+        }
+    };
     let host = Host {
         name: design.name.to_owned(),
         port: machine::published(engine, &found.container, 22)?,
         http_port: machine::published(engine, &found.container, 80)?,
+        https_port,
         inner_address: machine::inner_address(engine, &found.container)?,
         user: design.user.to_owned(),
         container: found.container.clone(),
@@ -205,14 +217,15 @@ fn take_turn(lab: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::machine::Login;
+    use super::machine::{Kind, Login};
     use super::{HOSTS, in_parallel};
     use crate::failure::Failure;
 
     #[test]
-    fn the_lab_has_a_fleet_and_a_host_with_a_password_only() {
-        assert_eq!(HOSTS.iter().filter(|design| design.login == Login::Key).count(), 3);
-        assert_eq!(HOSTS.iter().filter(|design| design.login == Login::Password).count(), 1);
+    fn the_lab_has_a_fleet_and_hosts_with_a_password_only() {
+        let count = |kind, login| HOSTS.iter().filter(|design| design.kind == kind && design.login == login).count();
+        assert_eq!((count(Kind::Web, Login::Key), count(Kind::Web, Login::Password)), (3, 1));
+        assert_eq!((count(Kind::Dock, Login::Key), count(Kind::Dock, Login::Password)), (1, 1));
     }
 
     #[test]

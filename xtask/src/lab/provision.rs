@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
 use crate::lab::engine::Engine;
-use crate::lab::machine::{Design, Login};
+use crate::lab::machine::{Design, Kind, Login};
 use crate::lab::sources::Distribution;
 
 /// The machine's certificates, and where they go on a host.
 pub const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// pip's settings for the whole machine, and where they go on a host.
-const PIP_SETTINGS: &str = "/etc/pip.conf";
+pub const PIP_SETTINGS: &str = "/etc/pip.conf";
 
 /// The environment that decides how pip and its kin reach their registry. Names of local folders stay behind.
 const ENVIRONMENT: [&str; 12] = [
@@ -94,6 +94,9 @@ fn script(design: Design, credentials: &Credentials, machine: &Distribution) -> 
                  chown {user}:{user} authorized_keys\nchmod 0600 authorized_keys\n",
                 key = credentials.public_key.trim(),
             ));
+            if design.kind == Kind::Dock {
+                script.push_str(&format!("usermod --append --groups docker {user}\n"));
+            }
         }
         Login::Password => {
             script.push_str(&format!(
@@ -114,15 +117,18 @@ fn script(design: Design, credentials: &Credentials, machine: &Distribution) -> 
             script.push_str(&file(path, &text));
         }
     }
-    let environment: String = ENVIRONMENT
-        .iter()
-        .filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}=\"{value}\"\n")))
-        .collect();
+    let environment: String = environment().map(|(name, value)| format!("{name}=\"{value}\"\n")).collect();
     script.push_str(&file("/etc/environment", &environment));
     script
 }
 
-fn file(path: &str, text: &str) -> String {
+/// The variables of `ENVIRONMENT` that this machine has set.
+pub fn environment() -> impl Iterator<Item = (&'static str, String)> {
+    ENVIRONMENT.into_iter().filter_map(|name| std::env::var(name).ok().map(|value| (name, value)))
+}
+
+/// Shell text that writes a file.
+pub fn file(path: &str, text: &str) -> String {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     format!("cat > {path} <<'END-OF-{path}'\n{text}{end}END-OF-{path}\n")
 }
@@ -152,6 +158,8 @@ mod tests {
         assert!(scripts[0].contains("PasswordAuthentication no"));
         assert!(scripts[3].contains("doodle:pw") && !scripts[3].contains("authorized_keys"));
         assert!(!scripts[0].contains("sudo"), "nobody but the password user is given rights");
+        assert!(scripts[4].contains("--groups docker deployer") && !scripts[4].contains("sudo"));
+        assert!(scripts[5].contains("--groups sudo doodle") && !scripts[5].contains("docker"));
     }
 
     #[test]

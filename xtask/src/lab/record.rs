@@ -14,8 +14,10 @@ pub struct Host {
     pub name: String,
     /// The port of 127.0.0.1 that leads to its sshd.
     pub port: u16,
-    /// The port of 127.0.0.1 that leads to its nginx.
+    /// The port of 127.0.0.1 that leads to its port 80.
     pub http_port: u16,
+    /// The port of 127.0.0.1 that leads to its port 443, where that is published.
+    pub https_port: Option<u16>,
     /// Its address on the lab's network, for connections from another host.
     pub inner_address: String,
     /// The user who deploys.
@@ -47,6 +49,7 @@ fn text(files: &Files, docker: &[String], hosts: &[Host]) -> String {
                 format!("\"container\": {}", quoted(&host.container)),
                 format!("\"known_hosts\": {}", path(&files.known_hosts)),
             ];
+            fields.extend(host.https_port.map(|port| format!("\"https_port\": {port}")));
             fields.push(match host.login {
                 Login::Key => format!("\"identity_file\": {}", path(&files.key)),
                 Login::Password => format!("\"password_file\": {}", path(&files.password)),
@@ -101,6 +104,7 @@ mod tests {
             name: "web1".into(),
             port: 2201,
             http_port: 8081,
+            https_port: Some(8441),
             inner_address: "172.18.0.2".into(),
             user: "deployer".into(),
             container: "ship-lab-web1".into(),
@@ -108,6 +112,6 @@ mod tests {
         };
         let text = text(&Files::of(Path::new("/lab")), &["docker".into()], &[host]);
         assert!(text.contains("\"identity_file\": \"/lab/id_ed25519\"\n    }"), "{text}");
-        assert!(!text.contains("password_file"));
+        assert!(text.contains("\"https_port\": 8441,") && !text.contains("password_file"), "{text}");
     }
 }
