@@ -140,6 +140,8 @@ pub struct Facts {
     pub history: Vec<String>,
     /// The manifest of the live release, where every file of it was verified.
     pub manifest: Vec<u8>,
+    /// The chunks of its large files, where it has any.
+    pub chunks: Vec<u8>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
     /// it holds was; the empty path is the release itself.
     pub touched: BTreeSet<Vec<u8>>,
@@ -171,7 +173,7 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed()]
+        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed(), self.live_chunks()]
     }
 
     fn host(&self) -> Command {
@@ -225,6 +227,10 @@ impl Survey<'_> {
         self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
     }
 
+    fn live_chunks(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || [ ! -e \"$r/chunks\" ] || cat \"$r/chunks\"")
+    }
+
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
     fn touched(&self) -> Command {
         self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ -cnewer \"$r/verified\" -print0")
@@ -263,6 +269,7 @@ impl Facts {
         facts.manifest = outputs.get(2).cloned().unwrap_or_default();
         facts.touched = paths(outputs.get(3));
         facts.listed = paths(outputs.get(4));
+        facts.chunks = outputs.get(5).cloned().unwrap_or_default();
         facts
     }
 

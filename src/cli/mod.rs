@@ -8,6 +8,9 @@ use clap::{CommandFactory, FromArgMatches};
 pub mod args;
 pub mod check;
 pub mod deploy;
+pub mod env;
+pub mod env_change;
+pub mod env_file;
 pub mod init;
 pub mod locks;
 pub mod look;
@@ -108,6 +111,7 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::History(args) => wait(status::history(global, machine, args)),
         Command::Run(args) => wait(run::run(global, machine, args)),
         Command::Ssh(args) => run::ssh(global, machine, args),
+        Command::Env(args) => wait(env::run(global, machine, args)),
         Command::Lock(args) => wait(locks::hold(global, machine, args)),
         Command::Unlock(args) => wait(locks::free(global, machine, args)),
         Command::Init(args) => init::run(machine, args),
@@ -121,7 +125,15 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
 
 /// Whether what happens is told as events; the others print a text.
 fn tells_events(command: &Command) -> bool {
-    matches!(command, Command::Setup(_) | Command::Deploy(_) | Command::Plan(_) | Command::Rollback(_) | Command::Run(_) | Command::Demo(_))
+    matches!(
+        command,
+        Command::Setup(_)
+            | Command::Deploy(_)
+            | Command::Plan(_)
+            | Command::Rollback(_)
+            | Command::Run(_)
+            | Command::Demo(_)
+    )
 }
 
 /// Runs a future to its end on a runtime of its own, so that commands without hosts start none.

@@ -351,14 +351,7 @@ impl Run<'_> {
     }
 
     /// Tells each host how the setup ended, where the login user may write its history.
-    async fn history(
-        &self,
-        stage: &Stage,
-        members: &[Member],
-        facts: &[Facts],
-        outcomes: &[Progress],
-        began: Instant,
-    ) {
+    async fn history(&self, stage: &Stage, members: &[Member], facts: &[Facts], outcomes: &[Progress], began: Instant) {
         let conclusion = conclude(stage, members, outcomes);
         for (((member, facts), host), summary) in
             members.iter().zip(facts).zip(&self.project.selection.hosts).zip(conclusion.hosts)
@@ -421,8 +414,10 @@ fn conclude(stage: &Stage, members: &[Member], outcomes: &[Progress]) -> Conclus
                 false => format!("{} is as it was before", refused.path),
                 true => format!("{} could not be put back as it was", refused.path),
             });
-            let why: Vec<String> =
-                [Some(changed.clone()).filter(|changed| !changed.is_empty()), stop, back].into_iter().flatten().collect();
+            let why: Vec<String> = [Some(changed.clone()).filter(|changed| !changed.is_empty()), stop, back]
+                .into_iter()
+                .flatten()
+                .collect();
             HostSummary {
                 host: member.name.clone(),
                 before: None,

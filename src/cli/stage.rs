@@ -74,7 +74,17 @@ impl Stage {
         };
         let settings = machine.session_settings(global.ssh_config.clone(), global.timeout);
         let connector = Arc::new(Connector::new(settings, prompt));
-        Ok(Self { sink, cancel, abort, connector, curtain: asked, action: telling.action, began: Instant::now(), reporting, signals })
+        Ok(Self {
+            sink,
+            cancel,
+            abort,
+            connector,
+            curtain: asked,
+            action: telling.action,
+            began: Instant::now(),
+            reporting,
+            signals,
+        })
     }
 
     /// Asks the person at the terminal for a yes or a no; `None` where there is nobody.

@@ -33,6 +33,10 @@ pub struct RunFacts {
     pub revision: Option<String>,
     /// `branch`.
     pub branch: Option<String>,
+    /// `time`: when the release was made, as RFC 3339 in UTC.
+    pub time: Option<String>,
+    /// `by`: who made the release.
+    pub by: Option<String>,
     /// Nothing of the release is known yet: it, the revision and the branch get stand-ins.
     pub checking: bool,
     /// The run is a setup, which belongs to no release: nothing of one is defined.
@@ -250,7 +254,11 @@ impl Scope {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(RenderedStep { name, body, cwd, env, creates, done_when, wanted }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(RenderedStep { name, body, cwd, env, creates, done_when, wanted })
+        } else {
+            Err(problems)
+        }
     }
 
     /// The names of all secrets that anything rendered so far has used.

@@ -79,7 +79,8 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
     let done_when = reader.node("done_when").cloned().filter(|_| reader.string("done_when").is_some());
     for key in ["creates", "done_when"] {
         if let Some(entry) = reader.entry(key).filter(|_| phase != Phase::Setup) {
-            let message = format!("`{key}` has no meaning in `{}`: only `setup` looks whether it is done", phase.name());
+            let message =
+                format!("`{key}` has no meaning in `{}`: only `setup` looks whether it is done", phase.name());
             reader.problem(&entry.key_place, message, None, None);
         }
     }

@@ -106,8 +106,7 @@ impl Run<'_> {
 
     async fn tasks(&mut self, tasks: &[Task]) {
         if self.progress.stop.is_none() {
-            self.progress.stop =
-                self.host.carry_out(Phase::Setup, tasks, None, &CancellationToken::new()).await.err();
+            self.progress.stop = self.host.carry_out(Phase::Setup, tasks, None, &CancellationToken::new()).await.err();
         }
     }
 }

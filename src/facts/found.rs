@@ -123,9 +123,11 @@ impl Look {
     /// The questions, in the order in which [`Found::parse`] takes the answers.
     pub fn commands(&self, layout: &Layout) -> Vec<Command> {
         let mut commands = vec![self.host(layout), self.systemd()];
-        commands.extend(self.questions.iter().map(|text| {
-            Command::shell(format!("( {text}\n) >/dev/null 2>&1 && echo yes; :")).directory("/")
-        }));
+        commands.extend(
+            self.questions
+                .iter()
+                .map(|text| Command::shell(format!("( {text}\n) >/dev/null 2>&1 && echo yes; :")).directory("/")),
+        );
         commands.extend(self.paths.iter().map(|(path, contents)| place(path, *contents)));
         commands
     }
@@ -193,7 +195,8 @@ impl Found {
     pub fn parse(look: &Look, outputs: &[Vec<u8>]) -> Self {
         let mut found = Self::default();
         let mut outputs = outputs.iter();
-        let text = |output: Option<&Vec<u8>>| String::from_utf8_lossy(output.map_or(&[][..], Vec::as_slice)).into_owned();
+        let text =
+            |output: Option<&Vec<u8>>| String::from_utf8_lossy(output.map_or(&[][..], Vec::as_slice)).into_owned();
         for line in text(outputs.next()).lines() {
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
             found.take(key, value);
@@ -264,7 +267,8 @@ impl Found {
             // `-path` takes a pattern.
             let pattern: String =
                 path.chars().flat_map(|c| "*?[\\".contains(c).then_some('\\').into_iter().chain([c])).collect();
-            let find = ["find", folder, "-maxdepth", &depth, "-path", &pattern, "-exec", "stat", "-c", FORMAT, "{}", ";"];
+            let find =
+                ["find", folder, "-maxdepth", &depth, "-path", &pattern, "-exec", "stat", "-c", FORMAT, "{}", ";"];
             (path.clone(), Command::argv(find).sudo())
         };
         self.hidden.iter().map(ask).collect()
@@ -375,18 +379,15 @@ mod tests {
     #[test]
     fn what_only_root_may_see_is_asked_with_one_exact_command() {
         let look = look(&["/etc/sudoers.d/ship-a[1]", "/root/key"]);
-        let outputs = [
-            &b""[..],
-            b"",
-            b"hidden /etc/sudoers.d\n",
-            b"8180/root/root/0/0/5\nunreadable\n",
-        ]
-        .map(<[u8]>::to_vec);
+        let outputs =
+            [&b""[..], b"", b"hidden /etc/sudoers.d\n", b"8180/root/root/0/0/5\nunreadable\n"].map(<[u8]>::to_vec);
         let mut found = Found::parse(&look, &outputs);
         let shown: Vec<String> = found.hidden().iter().map(|(_, command)| command.display()).collect();
         assert_eq!(
             shown,
-            [r"sudo find /etc/sudoers.d -maxdepth 1 -path '/etc/sudoers.d/ship-a\[1]' -exec stat -c %f/%U/%G/%u/%g/%s '{}' ';'"]
+            [
+                r"sudo find /etc/sudoers.d -maxdepth 1 -path '/etc/sudoers.d/ship-a\[1]' -exec stat -c %f/%U/%G/%u/%g/%s '{}' ';'"
+            ]
         );
         found.reveal(&look, "/etc/sudoers.d/ship-a[1]", b"8120/root/root/0/0/9\n");
         let shown: Vec<String> = found.unreadable().iter().map(|(_, command)| command.display()).collect();

@@ -44,7 +44,10 @@ async fn as_root(member: &Member, questions: Vec<(String, Command)>) -> Result<V
         Some((path, answer)) => Err(refused(
             member,
             format!("{path} may be looked at by root alone, and sudo did not do it: {}", answer.last_line()),
-            Some("`--user NAME` sets the host up as another login, one that may use sudo for everything, or root".to_owned()),
+            Some(
+                "`--user NAME` sets the host up as another login, one that may use sudo for everything, or root"
+                    .to_owned(),
+            ),
         )),
     }
 }

@@ -164,7 +164,11 @@ pub fn plan(host: HostInput<'_>) -> Result<HostSetup, Vec<Obstacle>> {
     }
     if !host.found.users.contains_key(host.deploy_user) {
         let text = format!("the host has no user {}, who is to deploy", host.deploy_user);
-        wrong.push(Obstacle::new(&host.name, text, Some("make the user, with your key, and run `ship setup` again".to_owned())));
+        wrong.push(Obstacle::new(
+            &host.name,
+            text,
+            Some("make the user, with your key, and run `ship setup` again".to_owned()),
+        ));
         return Err(wrong);
     }
     let written = match host.found.entries.get(&host.layout.written()).map(|entry| &entry.thing) {
@@ -317,23 +321,26 @@ fn context<'a>(
 fn foundation(ground: &Ground<'_>) -> Result<Option<Change>, String> {
     let (layout, found) = (ground.context.layout, ground.found);
     let (owner, group) = ground.owner_of(layout.root(), &crate::step::owned::Owned::default())?;
-    let mut change = Change::new(Noun::Directory, format!("{}: make it with ship's own folders, for {owner}", layout.root()));
+    let mut change =
+        Change::new(Noun::Directory, format!("{}: make it with ship's own folders, for {owner}", layout.root()));
     let deploys = ground.context.facts.user == owner;
     if let Some(entry) = found.entries.get(layout.root()) {
         if entry.thing != Thing::Directory && !matches!(entry.thing, Thing::Link(_)) {
             return Err(format!("{} is there and is no folder", layout.root()));
         }
         let can_write = deploys && ground.context.facts.writable;
-        if !can_write && let Some(owned) = ground.attributes(Noun::Directory, layout.root(), entry, Some(&owner), None, None) {
+        if !can_write
+            && let Some(owned) = ground.attributes(Noun::Directory, layout.root(), entry, Some(&owner), None, None)
+        {
             change = owned;
         } else {
             change.title = format!("{}: make ship's own folders in it, for {owner}", layout.root());
         }
     }
-    for (mode, folders) in [("0755", [layout.root().to_owned(), layout.releases(), layout.shared()].to_vec()), (
-        "0700",
-        vec![layout.records(), format!("{}/releases", layout.records())],
-    )] {
+    for (mode, folders) in [
+        ("0755", [layout.root().to_owned(), layout.releases(), layout.shared()].to_vec()),
+        ("0700", vec![layout.records(), format!("{}/releases", layout.records())]),
+    ] {
         let missing: Vec<&str> =
             folders.iter().filter(|path| !found.entries.contains_key(*path)).map(String::as_str).collect();
         if !missing.is_empty() {
@@ -415,7 +422,15 @@ fn keep(ground: &Ground<'_>, place: &str) -> Vec<Task> {
 /// already could be a trap of somebody else's.
 fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
     let tree = Arc::new(Tree::default());
-    let packing = Packing { tree: Arc::clone(&tree), entries: Vec::new(), prefix: String::new(), extra, time: 0 };
+    let packing = Packing {
+        tree: Arc::clone(&tree),
+        entries: Vec::new(),
+        prefix: String::new(),
+        extra,
+        parts: Vec::new(),
+        chunks: None,
+        time: 0,
+    };
     let command = Command::shell(format!("umask 077; mkdir {0} && cd {0} && exec tar -xpof -", quote(stage)));
-    Transfer { tree, difference: Difference::default(), removed: Vec::new(), packing, command }
+    Transfer { tree, difference: Difference::default(), removed: Vec::new(), patches: Vec::new(), packing, command }
 }

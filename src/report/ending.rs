@@ -58,6 +58,7 @@ impl Run {
             Some(Action::Deploy) => format!("Deploy {app}{}", to("to")),
             Some(Action::Rollback) => format!("Roll back {app}{}", to("on")),
             Some(Action::Setup) => format!("Set up {app}{}", to("on")),
+            Some(Action::Env) => format!("Change the settings of {app}{}", to("on")),
             Some(Action::Run) | None => format!("Run a command for {app}{}", to("on")),
         }
     }
@@ -153,6 +154,7 @@ impl<'a> Ending<'a> {
             Some(Action::Rollback) => "rollback",
             Some(Action::Setup) => "setup",
             Some(Action::Run) => "command",
+            Some(Action::Env) => "change",
         };
         let place = run.environment.as_deref().map(|name| format!(" on {name}")).unwrap_or_default();
         let to = run.environment.as_deref().map(|name| format!(" to {name}")).unwrap_or_default();
@@ -160,7 +162,10 @@ impl<'a> Ending<'a> {
         match self.outcome {
             Outcome::Done => match (run.action, &run.release) {
                 (Some(Action::Setup), _) if self.in_state(HostState::Changed).count() == 0 => {
-                    format!("Nothing to do: {hosts} as the recipe wants {}{place}", if self.hosts.len() == 1 { "it" } else { "them" })
+                    format!(
+                        "Nothing to do: {hosts} as the recipe wants {}{place}",
+                        if self.hosts.len() == 1 { "it" } else { "them" }
+                    )
                 }
                 (Some(Action::Setup), _) => {
                     let changed = text::plural(self.in_state(HostState::Changed).count(), "host");
@@ -188,7 +193,8 @@ impl<'a> Ending<'a> {
             return String::new();
         }
         let mut parts = Vec::new();
-        for state in [HostState::Live, HostState::Changed, HostState::PutBack, HostState::Unchanged, HostState::Unknown] {
+        for state in [HostState::Live, HostState::Changed, HostState::PutBack, HostState::Unchanged, HostState::Unknown]
+        {
             let count = self.in_state(state).count();
             if count == self.hosts.len() && count > 1 {
                 return format!(": all {count} hosts {}", state.name());

@@ -6,7 +6,8 @@ use crate::command::Command;
 use crate::document::{Node, Problem, Problems, Value};
 
 /// One line for the documentation.
-pub const SUMMARY: &str = "refuses while something listens on these TCP ports; with `creates`, only before that is there";
+pub const SUMMARY: &str =
+    "refuses while something listens on these TCP ports; with `creates`, only before that is there";
 /// An example in TOML.
 pub const EXAMPLE: &str = "free_ports = [80, 443]";
 
@@ -32,7 +33,8 @@ impl FreePorts {
         };
         let ports: Option<Vec<u16>> = items.iter().map(port).collect();
         if ports.is_none() {
-            problems.push(Problem::at(&body.place, "`free_ports` are no ports").label("expected ports, such as [80, 443]"));
+            problems
+                .push(Problem::at(&body.place, "`free_ports` are no ports").label("expected ports, such as [80, 443]"));
         }
         ports.map(|ports| Self { ports })
     }

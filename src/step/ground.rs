@@ -163,7 +163,10 @@ impl Ground<'_> {
         let owner = owned.owner.clone().unwrap_or_else(|| usual.to_owned());
         let number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
         let missing = |what: &str, name: &str| {
-            format!("the step \"{}\" wants {path} for the {what} {name}, which the host does not have", self.context.name)
+            format!(
+                "the step \"{}\" wants {path} for the {what} {name}, which the host does not have",
+                self.context.name
+            )
         };
         let first = self.found.users.get(&owner);
         if first.is_none() && !number(&owner) {
@@ -222,7 +225,8 @@ impl Ground<'_> {
         let mut what = Vec::new();
         let mut tasks = Vec::new();
         if owner.is_some() || group.is_some() {
-            let to = format!("{}{}", owner.unwrap_or_default(), group.map(|group| format!(":{group}")).unwrap_or_default());
+            let to =
+                format!("{}{}", owner.unwrap_or_default(), group.map(|group| format!(":{group}")).unwrap_or_default());
             what.push(format!("owner {}:{} becomes {to}", entry.owner.join("/"), entry.group.join("/")));
             tasks.push(self.root(format!("Give {path} to {to}"), &["chown", "-h", &to, path]));
         }
@@ -274,11 +278,14 @@ impl Ground<'_> {
         }
         let mut change = match attributes {
             Some(change) => change,
-            None if !same => Change::new(Noun::File, match entry {
-                None => format!("{path}: write it, {}:{} {mode}", want.owner, want.group),
-                Some(_) if foreign => format!("{path}: replace what ship did not write"),
-                Some(_) => format!("{path}: change it"),
-            }),
+            None if !same => Change::new(
+                Noun::File,
+                match entry {
+                    None => format!("{path}: write it, {}:{} {mode}", want.owner, want.group),
+                    Some(_) if foreign => format!("{path}: replace what ship did not write"),
+                    Some(_) => format!("{path}: change it"),
+                },
+            ),
             None if link.is_some() => Change::new(Noun::File, format!("{path}: put it to use")),
             None => Change::new(Noun::File, format!("{path}: what follows a change, which was interrupted")),
         };
@@ -300,7 +307,8 @@ impl Ground<'_> {
             change.tasks.push(task.meanings(&[(1, "the configuration was broken already; nothing was changed")]));
         }
         if !same {
-            let private = want.private || (entry.is_some_and(|entry| entry.mode & 0o004 == 0) && want.verify.is_empty());
+            let private =
+                want.private || (entry.is_some_and(|entry| entry.mode & 0o004 == 0) && want.verify.is_empty());
             change.diff = Some(unified(path, old, want.contents, private));
             change.foreign = foreign;
             change.staged = Some(want.contents.clone());

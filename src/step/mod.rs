@@ -259,9 +259,7 @@ impl Step {
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
             Self::Wait(step) => step.programs(),
             Self::Nginx(_) => vec!["nginx".to_owned(), "systemctl".to_owned()],
-            Self::File(step) => {
-                vec!["systemctl".to_owned()].into_iter().chain(step.check.first().cloned()).collect()
-            }
+            Self::File(step) => vec!["systemctl".to_owned()].into_iter().chain(step.check.first().cloned()).collect(),
             Self::Packages(_) => vec!["apt-get".to_owned()],
             Self::Sudoers(_) => vec!["visudo".to_owned()],
             _ => Vec::new(),
@@ -273,7 +271,9 @@ impl Step {
     pub fn suits(&self, phase: Phase, guarded: bool) -> Result<(), &'static str> {
         let setup = phase == Phase::Setup;
         match self {
-            Self::Systemd(step) if setup && !(step.restart.is_empty() && step.reload.is_empty() && step.stop.is_empty()) => {
+            Self::Systemd(step)
+                if setup && !(step.restart.is_empty() && step.reload.is_empty() && step.stop.is_empty()) =>
+            {
                 Err("in `setup`, `systemd` takes `enable` and `start`: a second run must find nothing to do \
                      (`file` has `restart` and `reload`, for after a change)")
             }

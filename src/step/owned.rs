@@ -36,9 +36,7 @@ impl Owned {
 
 /// What `useradd` and `groupadd` take, and numbers.
 fn valid_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('-')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-$".contains(c))
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-$".contains(c))
 }
 
 /// Notes a problem where `path` is no absolute path of its own on a host.

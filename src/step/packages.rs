@@ -64,8 +64,7 @@ pub fn install(ground: &Ground<'_>, names: &BTreeSet<String>) -> Result<Option<C
         ));
     }
     // Without the progress that dpkg paints on a terminal of apt's making.
-    let quiet =
-        ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--option=Dpkg::Use-Pty=0"];
+    let quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "--option=Dpkg::Use-Pty=0"];
     let update = ground.root("Read the lists of packages".to_owned(), &[&quiet[..], &["update"]].concat());
     let words = [&quiet[..], &["install", "--yes", "--no-install-recommends", "--"], &missing[..]].concat();
     let install = ground.root(format!("Install {}", missing.join(", ")), &words);

@@ -12,8 +12,7 @@ use crate::command::Command;
 use crate::document::{Node, Problems, Reader};
 
 /// One line for the documentation.
-pub const SUMMARY: &str =
-    "restarts, reloads, starts or stops units with one exact sudo command each, then watches them; in `setup`, enables and starts them";
+pub const SUMMARY: &str = "restarts, reloads, starts or stops units with one exact sudo command each, then watches them; in `setup`, enables and starts them";
 /// An example in TOML.
 pub const EXAMPLE: &str = r#"systemd = { restart = ["app@blue"], reload = ["nginx"], watch = "2s" }"#;
 
