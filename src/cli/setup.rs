@@ -30,6 +30,7 @@ use crate::plan::setup::{HostInput, HostSetup, SetupStep, look, plan};
 use crate::plan::setup_text::{counted, outline, text};
 use crate::plan::sudoers::{file_name, fragment};
 use crate::step::diff::Contents;
+use crate::target::SudoPassword;
 
 /// How often hosts are looked at in one run: packages may bring what has to be looked at again.
 const ROUNDS: usize = 2;
@@ -67,16 +68,16 @@ pub async fn run(
             description: None,
         })
         .await;
-    let targets = project.selection.hosts.iter().map(|host| {
-        let mut target = host.target.clone();
-        if let Some(user) = &args.user {
+    let mut targets = project.targets(|_| true);
+    if let Some(user) = &args.user {
+        for (target, _) in &mut targets {
             target.user = Some(user.clone());
-            // The password in the inventory is that of the user in the inventory.
+            // The passwords in the inventory are those of the user in the inventory.
             target.password = None;
+            target.sudo = target.sudo.take().filter(|_| user != "root").map(|_| SudoPassword::Ask);
         }
-        (target, Project::layout(host))
-    });
-    let members = match stage.connect(targets.collect()).await {
+    }
+    let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };

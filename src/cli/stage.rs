@@ -68,7 +68,7 @@ impl Stage {
         let signals = tokio::spawn(super::signals::watch(cancel.clone(), abort.clone(), sink.clone()));
         let asked = (machine.stdin_is_terminal && machine.stderr_is_terminal).then(|| curtain.clone());
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
-            Arc::new(Terminal::new(curtain))
+            Arc::new(Terminal::new(curtain, sink.masker().clone()))
         } else {
             Arc::new(NoPrompt)
         };
