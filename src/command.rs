@@ -12,6 +12,9 @@ use crate::secret::Secret;
 /// How long a command may take when the recipe does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Stands in a rule for all arguments that there may be. No argument can be this: none carries a NUL.
+pub const ANY_ARGUMENTS: &str = "\0";
+
 /// How long a command that was told to end (SIGTERM) has before it is killed, in seconds.
 const KILL_AFTER: u64 = 5;
 
@@ -112,6 +115,16 @@ pub enum EnvValue {
     Secret(Secret),
 }
 
+/// How sudo is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SudoCall {
+    /// It must not need a password: a rule says `NOPASSWD`, or a ticket is there.
+    WithoutPassword,
+    /// It reads the password from its standard input, before the command gets the rest of it. The password
+    /// stands in the shell's variable of this name. Only for rules that do want it: else the command gets it.
+    PasswordIn(&'static str),
+}
+
 /// One command on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -119,6 +132,7 @@ pub struct Command {
     directory: Option<String>,
     environment: Vec<(String, EnvValue)>,
     sudo: bool,
+    any_arguments: bool,
     timeout: Duration,
 }
 
@@ -139,7 +153,14 @@ impl Command {
     }
 
     fn new(program: Program) -> Self {
-        Self { program, directory: None, environment: Vec::new(), sudo: false, timeout: DEFAULT_TIMEOUT }
+        Self {
+            program,
+            directory: None,
+            environment: Vec::new(),
+            sudo: false,
+            any_arguments: false,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 
     /// Runs in `directory`.
@@ -161,6 +182,12 @@ impl Command {
         self
     }
 
+    /// Runs as the login user after all, who is root.
+    pub fn without_sudo(mut self) -> Self {
+        self.sudo = false;
+        self
+    }
+
     /// Bounds the command's time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -178,6 +205,21 @@ impl Command {
             Program::Argv(words) if self.sudo => Some(words),
             _ => None,
         }
+    }
+
+    /// The arguments differ from run to run, with releases and containers: a rule for sudo cannot name them.
+    pub fn any_arguments(mut self) -> Self {
+        self.any_arguments = true;
+        self
+    }
+
+    /// What a rule for sudo has to allow for this command: its argv, or its program and [`ANY_ARGUMENTS`].
+    pub fn sudo_rule(&self) -> Option<Vec<String>> {
+        let argv = self.sudo_argv()?;
+        if self.any_arguments {
+            return Some(argv.iter().take(1).cloned().chain([ANY_ARGUMENTS.to_owned()]).collect());
+        }
+        Some(argv.to_vec())
     }
 
     /// What is run.
@@ -226,6 +268,11 @@ impl Command {
     /// because closing a channel does not stop what it started; a user may not signal root's processes,
     /// so those are bounded by the session alone.
     pub fn to_shell(&self) -> String {
+        self.to_shell_with(SudoCall::WithoutPassword)
+    }
+
+    /// [`Command::to_shell`], where sudo is called in this way.
+    pub fn to_shell_with(&self, call: SudoCall) -> String {
         let mut line = String::from("(");
         if let Program::Session(text) = &self.program {
             return text.clone();
@@ -240,13 +287,17 @@ impl Command {
             };
             let _ = write!(line, " export {name}={};", quote(value));
         }
-        line.push_str(" exec ");
-        if self.sudo {
-            line.push_str("sudo -n -- ");
-        } else {
-            // GNU and BusyBox both take whole seconds and `-k`.
-            let seconds = self.timeout.as_secs().max(1);
-            let _ = write!(line, "timeout -k {KILL_AFTER} {seconds} ");
+        match (self.sudo, call) {
+            (true, SudoCall::WithoutPassword) => line.push_str(" exec sudo -n -- "),
+            // A builtin `printf`, or the password would be an argument of a process.
+            (true, SudoCall::PasswordIn(variable)) => {
+                let _ = write!(line, " {{ printf '%s\\n' \"${variable}\"; exec cat; }} | sudo -S -p '' -- ");
+            }
+            (false, _) => {
+                // GNU and BusyBox both take whole seconds and `-k`.
+                let seconds = self.timeout.as_secs().max(1);
+                let _ = write!(line, " exec timeout -k {KILL_AFTER} {seconds} ");
+            }
         }
         match &self.program {
             Program::Argv(words) => line.push_str(&join(words.iter().map(String::as_str))),
@@ -278,6 +329,12 @@ mod tests {
         assert_eq!(restart.to_shell(), "( exec sudo -n -- /usr/bin/systemctl restart app )");
         assert_eq!(restart.display(), "sudo /usr/bin/systemctl restart app");
         assert_eq!(Command::shell("id").sudo().sudo_argv(), None);
+    }
+
+    #[test]
+    fn a_password_is_named_by_its_variable_and_never_by_its_value() {
+        let command = Command::argv(["tee", "/etc/x"]).sudo().directory("/srv");
+        insta::assert_snapshot!(command.to_shell_with(SudoCall::PasswordIn("pw")), @r#"( cd -- /srv || exit 125; { printf '%s\n' "$pw"; exec cat; } | sudo -S -p '' -- tee /etc/x )"#);
     }
 
     #[test]

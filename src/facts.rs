@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
+pub mod found;
 pub mod placeholders;
+pub mod written;
 
 /// The state of a release, kept in `.ship/releases/<id>/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,8 @@ pub struct Facts {
     pub releases: BTreeMap<ReleaseId, Release>,
     /// The shared files and folders that exist, of those that were asked for.
     pub shared: BTreeSet<String>,
+    /// Whether the deploy lock is there and the login user may take it.
+    pub lockable: bool,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
     /// The keys of shared settings files in which a placeholder was left, by file.
@@ -141,6 +145,8 @@ pub struct Facts {
     pub history: Vec<String>,
     /// The manifest of the live release, where every file of it was verified.
     pub manifest: Vec<u8>,
+    /// The chunks of its large files, where it has any.
+    pub chunks: Vec<u8>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
     /// it holds was; the empty path is the release itself.
     pub touched: BTreeSet<Vec<u8>>,
@@ -174,7 +180,7 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed()]
+        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed(), self.live_chunks()]
     }
 
     fn host(&self) -> Command {
@@ -226,6 +232,7 @@ impl Survey<'_> {
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              {shared}{settings}\
+             [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
              :",
@@ -235,6 +242,10 @@ impl Survey<'_> {
 
     fn live_manifest(&self) -> Command {
         self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
+    }
+
+    fn live_chunks(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || [ ! -e \"$r/chunks\" ] || cat \"$r/chunks\"")
     }
 
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
@@ -275,6 +286,7 @@ impl Facts {
         facts.manifest = outputs.get(2).cloned().unwrap_or_default();
         facts.touched = paths(outputs.get(3));
         facts.listed = paths(outputs.get(4));
+        facts.chunks = outputs.get(5).cloned().unwrap_or_default();
         facts
     }
 
@@ -351,6 +363,7 @@ impl Facts {
             "shared" => {
                 self.shared.insert(value.to_owned());
             }
+            "lockable" => self.lockable = true,
             "readable" => {
                 self.readable.insert(value.to_owned());
             }

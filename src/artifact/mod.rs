@@ -2,15 +2,18 @@
 //! already has, and the stream that carries the rest.
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
-//! the manifest a host has → [`pack`] streams what is missing. Deliberately absent: hosts (`session`),
+//! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
+//! missing. Deliberately absent: hosts (`session`),
 //! and what is done with the stream there (`step`).
 
+pub mod chunk;
 pub mod difference;
 mod digest;
 mod links;
 pub mod manifest;
 pub mod memory;
 pub mod pack;
+pub mod patch;
 pub mod path;
 pub mod pattern;
 mod scan;
@@ -18,10 +21,12 @@ pub mod source;
 pub mod tree;
 mod walk;
 
+pub use chunk::Chunks;
 pub use difference::{Difference, difference};
 pub use manifest::{Entry, Kind, Manifest};
 pub use memory::MemoryFile;
-pub use pack::{Body, Packing};
+pub use pack::{Body, Packing, Parts};
+pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use scan::{Part, ScanOptions, scan};
 pub use tree::{Tree, TreeProblem};

@@ -9,6 +9,7 @@ use super::machine::{LocalSources, Machine};
 use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
+use crate::config::names::inside;
 use crate::config::options::{self, OptionValue};
 use crate::config::placement;
 use crate::config::recipe::{Origin, Recipe};
@@ -22,11 +23,14 @@ use crate::error::Error;
 use crate::event::Phase;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::render::{Filter, PlannedStep, steps};
+use crate::plan::setup::SetupStep;
 use crate::secret::Secret;
+use crate::step::diff::Contents;
 use crate::step::link::Link;
 use crate::step::settings::Source;
 use crate::step::upload::Part;
 use crate::step::{Kind, Step};
+use crate::target::Target;
 
 /// The inventory's file name where none is given.
 const INVENTORY: &str = "inventory.toml";
@@ -58,6 +62,8 @@ pub struct ReleaseFacts {
     pub revision: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+    /// Who made it.
+    pub by: Option<String>,
 }
 
 /// The inventory file: the one given, or the nearest upward from the working directory.
@@ -178,16 +184,19 @@ impl Project {
             match self.scope(host, &run, &known) {
                 Ok(scope) => {
                     let result = match host {
-                        Some(host) => self
-                            .host_steps(&scope, host)
-                            .and_then(|planned| self.settings(&scope, &planned))
-                            .map(|_| ()),
+                        Some(host) => self.host_steps(&scope, host).and_then(|planned| {
+                            self.settings(&scope, &planned)?;
+                            planned.iter().try_for_each(|planned| self.contents(&scope, planned).map(|_| ()))
+                        }),
                         None => self.local_steps(&scope).map(|_| ()),
                     };
                     if let Err(more) = result {
                         found.extend(more);
                     }
-                    found.extend(scope.problems());
+                    // Variables may need a release as long as no step of `setup` needs them.
+                    if !run.setup {
+                        found.extend(scope.problems());
+                    }
                     used.extend(scope.used_secrets());
                 }
                 Err(more) => found.extend(more),
@@ -213,7 +222,10 @@ impl Project {
             release: release.release.as_ref().map(ToString::to_string),
             revision: release.revision.clone(),
             branch: release.branch.clone(),
+            time: release.release.as_ref().map(ReleaseId::time),
+            by: release.by.clone(),
             checking: false,
+            setup: self.filter.setup,
         }
     }
 
@@ -294,6 +306,37 @@ impl Project {
         if found.is_empty() { Ok(files) } else { Err(found) }
     }
 
+    /// The steps of `setup` on `host`, with the texts that they want somewhere.
+    pub fn setup_steps(&self, host: &Host) -> Result<Vec<SetupStep>, Problems> {
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let scope = self.scope(Some(host), &self.run_facts(&ReleaseFacts::default()), &known)?;
+        let steps = self.host_steps(&scope, host)?;
+        steps.into_iter().map(|planned| Ok(SetupStep { contents: self.contents(&scope, &planned)?, planned })).collect()
+    }
+
+    /// The steps of a deploy to `host`, for what they need; neither a release nor a secret is known.
+    pub fn deploy_steps(&self, host: &Host) -> Result<Vec<PlannedStep>, Problems> {
+        let names = self.selection.secrets.iter().map(|secret| secret.name.clone()).collect();
+        let run = RunFacts { checking: true, setup: false, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &KnownSecrets::Names(names))?;
+        let specs: Vec<_> = self.recipe.steps.iter().filter(|spec| spec.kind != Kind::Local).cloned().collect();
+        steps(&specs, &Filter::default(), &scope, host, &self.selection.hosts)
+    }
+
+    /// The text that a step of `setup` wants somewhere.
+    fn contents(&self, scope: &Scope, planned: &PlannedStep) -> Result<Option<Contents>, Problems> {
+        let (template, content) = match &planned.step {
+            Step::File(step) => (&step.template, &step.content),
+            Step::Nginx(step) => (&step.template, &step.content),
+            _ => return Ok(None),
+        };
+        let Some(template) = template else { return Ok(content.clone().map(Contents::plain)) };
+        let source = self.template(template, &planned.place).map_err(|problem| vec![problem])?;
+        let rendered = scope.file(&source)?;
+        let secrets = rendered.secrets.iter().filter_map(|name| self.secrets.get(name)).cloned().collect();
+        Ok(Some(Contents { text: Secret::new(rendered.text), secrets }))
+    }
+
     fn template(&self, file: &str, place: &Place) -> Result<Arc<document::Source>, Problem> {
         recipe_files::template(&self.inventory.folder, &self.recipe.name, file, place)
     }
@@ -333,6 +376,33 @@ impl Project {
         let texts = self.recipe.services.iter().map(|node| scope.text(node));
         let names: Vec<String> = texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))?;
         Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
+    }
+
+    /// Where to reach each chosen host, with the password for sudo where `sudo` says that it is needed there.
+    pub fn targets(&self, sudo: impl Fn(&Host) -> bool) -> Vec<(Target, Layout)> {
+        let target = |host: &Host| {
+            let password = host.target.sudo.clone().filter(|_| sudo(host));
+            (Target { sudo: password, ..host.target.clone() }, Self::layout(host))
+        };
+        self.selection.hosts.iter().map(target).collect()
+    }
+
+    /// Whether a deploy runs anything through sudo on `host`.
+    pub fn needs_sudo(&self, host: &Host) -> bool {
+        let of_deploy = |planned: &&PlannedStep| planned.phase != Phase::Setup;
+        self.steps_to_check(host)
+            .is_ok_and(|steps| steps.iter().filter(of_deploy).any(|planned| planned.step.needs_sudo()))
+    }
+
+    /// The settings file of `ship env` on `host`, relative to `shared/`.
+    pub fn env_file(&self, host: &Host) -> Result<String, Error> {
+        let Some(node) = &self.recipe.env_file else { return Ok(".env".to_owned()) };
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
+        let path = scope.text(node).map_err(|problem| problems(&[problem], false))?;
+        inside(&path).map_err(|expected| Error::usage(format!("the recipe's `env_file` is {path:?}: {expected}")))?;
+        Ok(path)
     }
 
     /// The paths of `host`.

@@ -4,6 +4,7 @@
 pub const FILES: &[(&str, &str)] = &[
     ("compose.toml", include_str!("../../recipes/compose.toml")),
     ("django.toml", include_str!("../../recipes/django.toml")),
+    ("django/deployment.json.j2", include_str!("../../recipes/django/deployment.json.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
 ];
 

@@ -29,6 +29,8 @@ pub struct Recipe {
     pub caches: Vec<String>,
     /// systemd units for `ship status`, `ship logs` and `ship service`; templates.
     pub services: Vec<Node>,
+    /// The settings file of `ship env` below `shared/`, where it is not `.env`; a template.
+    pub env_file: Option<Node>,
     /// The steps: phases in the order of a run, steps in the order of the file.
     pub steps: Vec<StepSpec>,
     /// Where it comes from.
@@ -95,6 +97,10 @@ pub struct Modifiers {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// In `setup`: what is there once the step is done, an absolute path; a template.
+    pub creates: Option<Node>,
+    /// In `setup`: shell text whose status 0 says that the step is done; a template.
+    pub done_when: Option<Node>,
 }
 
 impl Recipe {

@@ -25,7 +25,7 @@ impl Docker {
     pub fn command<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let words = std::iter::once(self.program.clone()).chain(words.into_iter().map(Into::into));
         let command = Command::argv(words);
-        if self.sudo { command.sudo() } else { command }
+        if self.sudo { command.sudo().any_arguments() } else { command }
     }
 
     /// `docker compose --file FILE WORDS` of the project. Output stays plain, for logs and files.
