@@ -2,12 +2,17 @@
 //! already has, and the stream that carries the rest.
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
-//! the manifest a host has → [`pack`] streams what is missing. Deliberately absent: hosts (`session`),
+//! the manifest a host has → [`pack`] streams what is missing. In the same way [`image`] reads an archive of container
+//! images and [`load`] streams the layers that a host lacks. Deliberately absent: hosts (`session`),
 //! and what is done with the stream there (`step`).
 
 pub mod difference;
 mod digest;
+pub mod image;
+#[cfg(test)]
+mod image_samples;
 mod links;
+pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod pack;
@@ -15,15 +20,19 @@ pub mod path;
 pub mod pattern;
 mod scan;
 pub mod source;
+mod stream;
 pub mod tree;
 mod walk;
 
 pub use difference::{Difference, difference};
+pub use image::Archive;
+pub use load::Load;
 pub use manifest::{Entry, Kind, Manifest};
 pub use memory::MemoryFile;
-pub use pack::{Body, Packing};
+pub use pack::Packing;
 pub use pattern::check_pattern;
 pub use scan::{Part, ScanOptions, scan};
+pub use stream::Body;
 pub use tree::{Tree, TreeProblem};
 
 #[cfg(test)]
