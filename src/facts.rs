@@ -127,12 +127,16 @@ pub struct Facts {
     pub releases: BTreeMap<ReleaseId, Release>,
     /// The shared files and folders that exist, of those that were asked for.
     pub shared: BTreeSet<String>,
+    /// The files that can be read, of those that were asked for.
+    pub readable: BTreeSet<String>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.
     pub history: Vec<String>,
     /// The manifest of the live release, where every file of it was verified.
     pub manifest: Vec<u8>,
+    /// The chunks of its large files, where it has any.
+    pub chunks: Vec<u8>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
     /// it holds was; the empty path is the release itself.
     pub touched: BTreeSet<Vec<u8>>,
@@ -152,6 +156,8 @@ pub struct Survey<'a> {
     pub programs: &'a [String],
     /// Shared files to look for, relative to `shared/`.
     pub shared: &'a [String],
+    /// Files of the host to look for, as absolute paths.
+    pub files: &'a [String],
     /// Whether the live release's manifest is wanted.
     pub manifest: bool,
 }
@@ -162,14 +168,21 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed()]
+        vec![self.host(), self.application(), self.live_manifest(), self.touched(), self.listed(), self.live_chunks()]
     }
 
     fn host(&self) -> Command {
         let programs: BTreeSet<&str> = NEEDED.iter().copied().chain(self.programs.iter().map(String::as_str)).collect();
+        let files = join(self.files.iter().map(String::as_str));
+        let files = if files.is_empty() {
+            String::new()
+        } else {
+            format!("for f in {files}; do [ -f \"$f\" ] && [ -r \"$f\" ] && printf 'readable %s\\n' \"$f\"; done\n")
+        };
         Command::shell(format!(
             "printf 'system %s\\nuser %s\\n' \"$(uname -s)\" \"$(id -un)\"\n\
              for p in {programs}; do w=$(command -v \"$p\") && printf 'program %s %s\\n' \"$p\" \"$w\"; done\n\
+             {files}\
              case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
              [ -w \"$d\" ] && echo writable\n\
@@ -206,6 +219,10 @@ impl Survey<'_> {
 
     fn live_manifest(&self) -> Command {
         self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
+    }
+
+    fn live_chunks(&self) -> Command {
+        self.of_live_release("[ ! -e \"$r/verified\" ] || [ ! -e \"$r/chunks\" ] || cat \"$r/chunks\"")
     }
 
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
@@ -246,6 +263,7 @@ impl Facts {
         facts.manifest = outputs.get(2).cloned().unwrap_or_default();
         facts.touched = paths(outputs.get(3));
         facts.listed = paths(outputs.get(4));
+        facts.chunks = outputs.get(5).cloned().unwrap_or_default();
         facts
     }
 
@@ -309,6 +327,9 @@ impl Facts {
             }
             "shared" => {
                 self.shared.insert(value.to_owned());
+            }
+            "readable" => {
+                self.readable.insert(value.to_owned());
             }
             "hold" => self.hold = Some(value.to_owned()),
             "history" => self.history.push(value.to_owned()),
@@ -384,10 +405,18 @@ mod tests {
     fn the_survey_runs_on_a_real_shell_with_nothing_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("not/yet");
+        let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let layout = Layout::new(&root.to_string_lossy());
-        let survey =
-            Survey { layout: &layout, programs: &["sh".to_owned()], shared: &["a b".to_owned()], manifest: true };
+        let survey = Survey {
+            layout: &layout,
+            programs: &["sh".to_owned()],
+            shared: &["a b".to_owned()],
+            files: &[file("it's there"), file("not/there"), file("")],
+            manifest: true,
+        };
+        std::fs::write(file("it's there"), "x").expect("a file");
         let facts = Facts::parse(&run(&survey));
+        assert_eq!(facts.readable, BTreeSet::from([file("it's there")]));
         assert_eq!(facts.nearest, folder.path().to_string_lossy());
         assert!(facts.writable && facts.program("sh").is_some() && facts.free_kib.is_some());
         assert_eq!(facts.current, Current::Missing);
@@ -416,8 +445,13 @@ mod tests {
             std::fs::remove_file(&after).expect("the file");
         }
         let layout = Layout::new(&root.to_string_lossy());
-        let survey =
-            Survey { layout: &layout, programs: &[], shared: &["a b".to_owned(), "c".to_owned()], manifest: true };
+        let survey = Survey {
+            layout: &layout,
+            programs: &[],
+            shared: &["a b".to_owned(), "c".to_owned()],
+            files: &[],
+            manifest: true,
+        };
         let facts = Facts::parse(&run(&survey));
         assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });
         assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);

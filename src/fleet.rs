@@ -172,13 +172,21 @@ pub struct Question {
     pub programs: Vec<String>,
     /// Shared files to look for.
     pub shared: Vec<String>,
+    /// Files of the host to look for.
+    pub files: Vec<String>,
     /// Whether the live release's manifest is wanted.
     pub manifest: bool,
 }
 
 impl Question {
     fn commands(&self, layout: &Layout) -> Vec<Command> {
-        let survey = Survey { layout, programs: &self.programs, shared: &self.shared, manifest: self.manifest };
+        let survey = Survey {
+            layout,
+            programs: &self.programs,
+            shared: &self.shared,
+            files: &self.files,
+            manifest: self.manifest,
+        };
         survey.commands()
     }
 }

@@ -211,7 +211,14 @@ impl Entry {
                 let (mode, rest) = field(rest, b' ')?;
                 let (size, rest) = field(rest, b' ')?;
                 let (sha256, name) = field(rest, b' ')?;
-                (name, Kind::File { size: number(size, 10)?, sha256: unhex(sha256)?, mode: read_mode(mode)? })
+                (
+                    name,
+                    Kind::File {
+                        size: number(size, 10)?,
+                        sha256: unhex(sha256)?.try_into().ok()?,
+                        mode: read_mode(mode)?,
+                    },
+                )
             }
             b"dir" => {
                 let (mode, name) = field(rest, b' ')?;
@@ -251,15 +258,14 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn unhex(text: &[u8]) -> Option<[u8; 32]> {
-    let bytes: Vec<u8> = text
-        .chunks(2)
+/// What [`hex`] wrote.
+pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    text.chunks(2)
         .map(|pair| match pair {
             [high, low] => Some(path::digit(*high)? << 4 | path::digit(*low)?),
             _ => None,
         })
-        .collect::<Option<_>>()?;
-    bytes.try_into().ok()
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //! already has, and the stream that carries the rest.
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
-//! the manifest a host has → [`pack`] streams what is missing. In the same way [`image`] reads an archive of container
-//! images and [`load`] streams the layers that a host lacks. Deliberately absent: hosts (`session`),
-//! and what is done with the stream there (`step`).
+//! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
+//! missing. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
+//! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
+pub mod chunk;
 pub mod difference;
 mod digest;
 pub mod image;
@@ -16,6 +17,7 @@ pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod pack;
+pub mod patch;
 pub mod path;
 pub mod pattern;
 mod scan;
@@ -24,12 +26,14 @@ mod stream;
 pub mod tree;
 mod walk;
 
+pub use chunk::Chunks;
 pub use difference::{Difference, difference};
 pub use image::Archive;
 pub use load::Load;
 pub use manifest::{Entry, Kind, Manifest};
 pub use memory::MemoryFile;
-pub use pack::Packing;
+pub use pack::{Packing, Parts};
+pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use scan::{Part, ScanOptions, scan};
 pub use stream::Body;

@@ -7,10 +7,14 @@
 //! is in the stream or exists, so nothing is made with that umask's modes.
 
 use std::fs::File;
+use std::io::{Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::thread;
 
+use super::chunk::{Chunks, LARGE};
+use super::patch::Range;
 use super::stream::{self, Body, CHANGED, END, Header, Output, Stop, failed, record};
 use super::tree::Content;
 use super::{Entry, Kind, MemoryFile, Tree, path};
@@ -27,13 +31,35 @@ pub struct Packing {
     pub prefix: String,
     /// More files, at their own paths relative to where the stream is unpacked, sent last.
     pub extra: Vec<MemoryFile>,
+    /// Parts of files that the host puts together itself, sent after the entries.
+    pub parts: Vec<Parts>,
+    /// Where the chunks of the release's large files are written, with those that are known already; `None`
+    /// where it has no large file. The chunks of files that are sent whole are found while they are sent.
+    pub chunks: Option<(String, Chunks)>,
     /// The modification time of what has none on this machine (directories, symlinks, memory files), in
     /// seconds since 1970: the release's own time.
     pub time: i64,
 }
 
+/// Ranges of one file, one after the other, as a file of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The index of the file's entry in the manifest.
+    pub entry: usize,
+    /// The path of what is sent, relative to where the stream is unpacked.
+    pub path: String,
+    /// Which bytes of the file.
+    pub ranges: Vec<Range>,
+}
+
+impl Parts {
+    fn size(&self) -> u64 {
+        self.ranges.iter().map(|range| range.length).sum()
+    }
+}
+
 impl Packing {
-    /// The exact length of the stream.
+    /// The length of the stream: exact, but for the chunks of files that are found while it is made.
     pub fn total(&self) -> u64 {
         let entries = self.entries.iter().filter_map(|index| self.tree.manifest().entries().get(*index));
         let entries = entries.map(|entry| {
@@ -42,19 +68,44 @@ impl Packing {
             record(self.name(entry).len() + slash, link, entry.size())
         });
         let extra = self.extra.iter().map(|file| record(file.path().len(), 0, file.contents().len() as u64));
-        entries.chain(extra).sum::<u64>() + END
+        let parts = self.parts.iter().map(|parts| record(parts.path.len(), 0, parts.size()));
+        entries.chain(extra).chain(parts).sum::<u64>() + END
     }
 
     /// Starts a thread that makes the stream; it ends when the stream is done or dropped.
     pub fn start(self) -> Body {
-        stream::start(move |output| self.write(output))
+        stream::start(move |output| {
+            // Beside the stream, which waits for the connection most of the time.
+            thread::scope(|scope| {
+                let chunks = scope.spawn(|| self.chunks());
+                self.write(output, || chunks.join().unwrap_or_default())
+            })
+        })
     }
 
     fn name(&self, entry: &Entry) -> Vec<u8> {
         path::join(self.prefix.as_bytes(), &entry.path)
     }
 
-    fn write(&self, output: &mut Output) -> Result<(), Stop> {
+    /// The chunks of all large files, as far as they can be read.
+    fn chunks(&self) -> Option<MemoryFile> {
+        let (path, known) = self.chunks.as_ref()?;
+        let mut chunks = known.clone();
+        for index in &self.entries {
+            let Some(Entry { kind: Kind::File { size, sha256, .. }, .. }) = self.tree.manifest().entries().get(*index)
+            else {
+                continue;
+            };
+            if *size >= LARGE
+                && let Some(Ok(found)) = self.tree.chunks(*index)
+            {
+                chunks.insert(*sha256, found);
+            }
+        }
+        Some(MemoryFile::new(path.as_bytes(), 0o600, chunks.to_bytes()))
+    }
+
+    fn write(&self, output: &mut Output, chunks: impl FnOnce() -> Option<MemoryFile>) -> Result<(), Stop> {
         if !self.prefix.is_empty() {
             path::check(self.prefix.as_bytes()).map_err(|reason| failed(self.prefix.as_bytes(), reason))?;
         }
@@ -92,7 +143,23 @@ impl Packing {
                 },
             }
         }
-        for file in &self.extra {
+        for parts in &self.parts {
+            path::check(parts.path.as_bytes()).map_err(|reason| failed(parts.path.as_bytes(), reason))?;
+            let Some(Content::Disk(place)) = self.tree.content(parts.entry) else {
+                return Err(failed(parts.path.as_bytes(), "its contents are missing"));
+            };
+            let shown = place.as_os_str().as_bytes();
+            let mut file = File::open(&place).map_err(|error| failed(shown, error))?;
+            let header = Header::new(tar::EntryType::Regular, 0o600, self.time);
+            output.header(parts.path.as_bytes(), &Header { size: parts.size(), ..header })?;
+            for range in &parts.ranges {
+                file.seek(SeekFrom::Start(range.offset)).map_err(|error| failed(shown, error))?;
+                // Whether they are still what the manifest means, the host sees when it verifies the whole file.
+                output.copy(&mut file, range.length).map_err(|stop| stop.at(shown))?;
+            }
+            output.pad(parts.size())?;
+        }
+        for file in self.extra.iter().chain(&chunks()) {
             path::check(file.path()).map_err(|reason| failed(file.path(), reason))?;
             output.memory(file.path(), file.mode(), self.time, file.contents())?;
         }

@@ -37,7 +37,15 @@ archive.extractall()",
 
 fn whole(tree: Tree) -> Packing {
     let entries = (0..tree.manifest().entries().len()).collect();
-    Packing { tree: Arc::new(tree), entries, prefix: "releases/1".to_owned(), extra: Vec::new(), time: 1_700_000_000 }
+    Packing {
+        tree: Arc::new(tree),
+        entries,
+        prefix: "releases/1".to_owned(),
+        extra: Vec::new(),
+        parts: Vec::new(),
+        chunks: None,
+        time: 1_700_000_000,
+    }
 }
 
 fn collect(packing: Packing) -> std::io::Result<Vec<u8>> {

@@ -156,7 +156,8 @@ impl Output {
         Ok(())
     }
 
-    fn pad(&mut self, size: u64) -> Result<(), Stop> {
+    /// What fills the last block after `size` bytes.
+    pub fn pad(&mut self, size: u64) -> Result<(), Stop> {
         const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
         let missing = (padded(size) - size) as usize;
         self.bytes(ZEROS.get(..missing).unwrap_or_default())
@@ -205,15 +206,22 @@ impl Output {
         self.pad(size)
     }
 
-    /// The next `size` bytes of `file`, which must have them; their digest.
+    /// The contents of `file`, which must have `size` bytes; their digest.
     pub fn file(&mut self, mut file: File, size: u64) -> Result<[u8; 32], Stop> {
+        let digest = self.copy(&mut file, size)?;
+        self.pad(size)?;
+        Ok(digest)
+    }
+
+    /// The next `size` bytes of `file`, which must be there; their digest.
+    pub fn copy(&mut self, file: &mut File, size: u64) -> Result<[u8; 32], Stop> {
         let mut hash = Sha256::new();
         let mut left = size;
         while left > 0 {
             let start = self.chunk.len();
             let most = left.min(self.room() as u64);
             // Reads straight into the chunk, which has room for it, and goes on after interruptions.
-            let count = (&mut file).take(most).read_to_end(&mut self.chunk).map_err(Stop::Failed)?;
+            let count = file.take(most).read_to_end(&mut self.chunk).map_err(Stop::Failed)?;
             hash.update(self.chunk.get(start..).unwrap_or_default());
             if count as u64 != most {
                 return Err(Stop::Failed(io::Error::other(CHANGED)));
@@ -223,7 +231,6 @@ impl Output {
                 self.flush()?;
             }
         }
-        self.pad(size)?;
         Ok(hash.finalize().into())
     }
 }

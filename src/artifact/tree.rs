@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::chunk::{self, Chunk};
 use super::{Entry, Kind, Manifest, MemoryFile, path};
 
 /// The mode of folders that only files in memory need.
@@ -99,6 +101,14 @@ impl Tree {
                 let path = &self.manifest.entries().get(index)?.path;
                 self.roots.get(*root)?.place(path).map(Content::Disk)
             }
+        }
+    }
+
+    /// The chunks of the file that entry `index` is, read from disk; `None` for what is in memory.
+    pub fn chunks(&self, index: usize) -> Option<io::Result<Vec<Chunk>>> {
+        match self.content(index)? {
+            Content::Disk(place) => Some(chunk::of_file(&place)),
+            Content::Memory(_) => None,
         }
     }
 

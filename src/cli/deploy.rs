@@ -9,8 +9,9 @@ use super::machine::Machine;
 use super::operation::{self, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
 use super::stage::{Stage, Telling, close};
+use crate::artifact::patch::candidates;
 use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
-use crate::artifact::{Part, ScanOptions, Tree, scan};
+use crate::artifact::{Chunks, Kind as EntryKind, Part, ScanOptions, Tree, scan};
 use crate::config::batch::Batch;
 use crate::error::{Error, Kind};
 use crate::event::{Action, Event, Phase};
@@ -20,6 +21,7 @@ use crate::fleet::{self, Member};
 use crate::layout::ReleaseId;
 use crate::plan::deploy::{Common, HostInput, plan};
 use crate::plan::render::{Filter, PlannedStep};
+use crate::plan::transfer::held;
 use crate::plan::{Obstacle, Plan, show};
 use crate::session::{Local, Session};
 use crate::step::{Action as TaskAction, Step, Task};
@@ -261,6 +263,7 @@ async fn prepare(
             .unwrap_or(usize::MAX),
         time,
     };
+    let chunks = Arc::new(tokio::task::block_in_place(|| chunks(&trees, &facts)));
     let mut inputs = Vec::new();
     for ((host, facts), tree) in project.selection.hosts.iter().zip(&facts).zip(trees) {
         let steps = project.steps(host, &release).map_err(wrong)?;
@@ -274,6 +277,7 @@ async fn prepare(
             steps_before: project.steps(host, &before).map_err(wrong)?,
             shared: project.shared(host, &release).map_err(wrong)?,
             tree,
+            chunks: Arc::clone(&chunks),
         });
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
@@ -383,6 +387,27 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
         trees.push(tree);
     }
     Ok(trees)
+}
+
+/// The chunks of the large files of which some host has another version. A file that cannot be read any more is
+/// left out: sending it says why.
+fn chunks(trees: &[Arc<Tree>], facts: &[Facts]) -> Chunks {
+    let mut all = Chunks::default();
+    for (tree, facts) in trees.iter().zip(facts) {
+        let (old, had) = (held(facts), Chunks::parse(&facts.chunks));
+        for index in candidates(tree.manifest(), &old, &had) {
+            let Some(EntryKind::File { sha256, .. }) = tree.manifest().entries().get(index).map(|entry| &entry.kind)
+            else {
+                continue;
+            };
+            if all.get(sha256).is_none()
+                && let Some(Ok(found)) = tree.chunks(index)
+            {
+                all.insert(*sha256, found);
+            }
+        }
+    }
+    all
 }
 
 /// An id that no host has, and its time in seconds since 1970: this second, or the next that is free.

@@ -62,7 +62,8 @@ pub fn holder(machine: &Machine, reason: &str) -> Holder {
 
 /// What the survey of a host asks for, from what its steps need.
 pub fn question(steps: &[PlannedStep], shared: Vec<String>, manifest: bool) -> Question {
-    Question { programs: programs(steps), shared, manifest }
+    let files = steps.iter().filter_map(|planned| planned.step.host_file()).map(str::to_owned).collect();
+    Question { programs: programs(steps), shared, files, manifest }
 }
 
 /// What templates know of a release that is on a host.

@@ -10,19 +10,21 @@ use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
 use crate::config::options::{self, OptionValue};
+use crate::config::placement;
 use crate::config::recipe::{Origin, Recipe};
 use crate::config::recipe_files;
 use crate::config::scope::{Ingredients, KnownSecrets, RunFacts, Scope};
 use crate::config::secrets;
 use crate::config::selection::{Choice, Host, Selection, select};
 use crate::config::step_file::check_roles;
-use crate::document::{Place, Problem, Problems, Source};
+use crate::document::{self, Place, Problem, Problems};
 use crate::error::Error;
 use crate::event::Phase;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::render::{Filter, PlannedStep, steps};
 use crate::secret::Secret;
 use crate::step::link::Link;
+use crate::step::settings::Source;
 use crate::step::upload::Part;
 use crate::step::{Kind, Step};
 
@@ -132,6 +134,10 @@ impl Project {
         })?;
         let mut project =
             Self { inventory, recipe, selection, options, set: choice.set.clone(), filter, secrets: BTreeMap::new() };
+        project.place().map_err(|more| {
+            found.extend(more);
+            problems(&found, color)
+        })?;
         if let Origin::Project(_) = project.recipe.origin {
             let inventory = &project.inventory;
             let roles = inventory.hosts.iter().flat_map(|host| &host.roles);
@@ -150,6 +156,15 @@ impl Project {
         let secrets = project.secrets.clone();
         project.selection.give_passwords(&secrets);
         Ok(project)
+    }
+
+    /// Makes templates of `deploy_to` paths.
+    fn place(&mut self) -> Result<(), Problems> {
+        let names = self.selection.secrets.iter().map(|secret| secret.name.clone()).collect();
+        let (run, known) = (self.run_facts(&ReleaseFacts::default()), KnownSecrets::Names(names));
+        let scope = |host: &Host| self.scope(Some(host), &run, &known);
+        self.selection.hosts = placement::placed(&self.inventory, self.selection.hosts.clone(), &scope)?;
+        Ok(())
     }
 
     /// Renders everything once with stand-ins, so that every undefined variable and every wrong step is found
@@ -194,7 +209,7 @@ impl Project {
         RunFacts {
             app: self.inventory.app.clone(),
             environment: self.selection.environment.clone(),
-            deploy_to: self.inventory.deploy_to.clone(),
+            deploy_to: placement::common(&self.selection.hosts),
             release: release.release.as_ref().map(ToString::to_string),
             revision: release.revision.clone(),
             branch: release.branch.clone(),
@@ -267,7 +282,8 @@ impl Project {
         let mut found = Problems::new();
         for planned in planned {
             let Step::Settings(settings) = &planned.step else { continue };
-            let template = self.template(&settings.template, &planned.place).map_err(|problem| vec![problem]);
+            let Source::Template(template) = &settings.source else { continue };
+            let template = self.template(template, &planned.place).map_err(|problem| vec![problem]);
             match template.and_then(|source| scope.file(&source)) {
                 Ok(rendered) => {
                     files.push(MemoryFile::new(settings.to.as_bytes(), settings.mode, rendered.text.into_bytes()));
@@ -278,7 +294,7 @@ impl Project {
         if found.is_empty() { Ok(files) } else { Err(found) }
     }
 
-    fn template(&self, file: &str, place: &Place) -> Result<Arc<Source>, Problem> {
+    fn template(&self, file: &str, place: &Place) -> Result<Arc<document::Source>, Problem> {
         recipe_files::template(&self.inventory.folder, &self.recipe.name, file, place)
     }
 
@@ -288,7 +304,7 @@ impl Project {
         let run = RunFacts { checking: release.release.is_none(), ..self.run_facts(release) };
         let scope = self.scope(Some(host), &run, &known)?;
         let mut found = Problems::new();
-        let mut texts = |nodes: &[crate::document::Node]| -> Vec<String> {
+        let mut texts = |nodes: &[document::Node]| -> Vec<String> {
             nodes.iter().filter_map(|node| scope.text(node).map_err(|problem| found.push(problem)).ok()).collect()
         };
         let link = Link { files: texts(&self.recipe.shared.files), dirs: texts(&self.recipe.shared.dirs) };
@@ -308,13 +324,15 @@ impl Project {
             .collect()
     }
 
-    /// The units that the recipe names as services of `host`.
+    /// The units that the recipe names as services of `host`. A name that comes out empty is none:
+    /// `"{{ worker if 'worker' in roles else '' }}"`.
     pub fn services(&self, host: &Host) -> Result<Vec<String>, Error> {
         let known = KnownSecrets::Values(self.secrets.clone());
         let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
         let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
         let texts = self.recipe.services.iter().map(|node| scope.text(node));
-        texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))
+        let names: Vec<String> = texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))?;
+        Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
     }
 
     /// The paths of `host`.

@@ -22,8 +22,8 @@ pub struct Inventory {
     pub recipe: Located<String>,
     /// The application's name, made of `[A-Za-z0-9._-]`.
     pub app: String,
-    /// Where releases live on each host: an absolute path without `..`.
-    pub deploy_to: String,
+    /// Where releases live on each host: an absolute path without `..`, or a template of one.
+    pub deploy_to: Located<String>,
     /// The environment that is meant where none is named.
     pub default: Option<Located<String>>,
     /// How many releases are kept on each host, 1 or more.
@@ -67,8 +67,8 @@ pub struct HostSpec {
     pub password: Option<Located<String>>,
     /// What it does.
     pub roles: Vec<String>,
-    /// Where its releases live, where that differs from the rest.
-    pub deploy_to: Option<String>,
+    /// Where its releases live, where that differs from the rest; a path or a template of one.
+    pub deploy_to: Option<Located<String>>,
     /// Its variables.
     pub vars: Vars,
 }
@@ -119,8 +119,8 @@ pub struct EnvironmentSpec {
     pub max_failures: u32,
     /// Whether a person has to confirm each deploy.
     pub confirm: bool,
-    /// Where releases live, where that differs from the rest.
-    pub deploy_to: Option<String>,
+    /// Where releases live, where that differs from the rest; a path or a template of one.
+    pub deploy_to: Option<Located<String>>,
     /// Variables of its hosts.
     pub vars: Vars,
     /// Secrets that only this environment has, or has in another way.

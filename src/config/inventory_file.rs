@@ -9,8 +9,10 @@ use crate::config::batch::Batch;
 use crate::config::inventory::{EnvironmentSpec, GroupSpec, HostSpec, Inventory, Jump, KEEP_RELEASES};
 use crate::config::keys;
 use crate::config::located::{Located, Vars};
-use crate::config::names::{check_name, check_variable, deploy_to};
+use crate::config::names::{check_name, check_variable};
+use crate::config::placement;
 use crate::config::secrets;
+use crate::config::template::is_template;
 use crate::document::{Entry, Node, Problems, Reader, Value};
 
 /// Reads the whole file; `None` where a key is missing without which nothing else can be checked.
@@ -53,7 +55,7 @@ pub fn read(path: &Path, document: &Node, problems: &mut Problems) -> Option<Inv
         folder,
         recipe: recipe.unwrap_or_else(missing),
         app: app.unwrap_or_else(missing).value,
-        deploy_to: root.unwrap_or_default(),
+        deploy_to: root.unwrap_or_else(missing),
         default,
         keep_releases,
         exclude,
@@ -191,13 +193,16 @@ fn keep_releases(reader: &mut Reader<'_, '_>) -> u32 {
     read.unwrap_or(KEEP_RELEASES)
 }
 
-fn deploy_path(reader: &mut Reader<'_, '_>) -> Option<String> {
+fn deploy_path(reader: &mut Reader<'_, '_>) -> Option<Located<String>> {
     let path = reader.located("deploy_to")?;
-    match deploy_to(&path.value) {
-        Ok(()) => Some(path.value.trim_end_matches('/').to_owned()),
-        Err(expected) => {
-            let message = format!("releases cannot live in {:?}", path.value);
-            reader.problem(&path.place, message, Some(expected), None);
+    // What is a template is checked when it is rendered.
+    if is_template(&path.value) {
+        return Some(path);
+    }
+    match placement::path(path.value, &path.place) {
+        Ok(value) => Some(Located { value, place: path.place }),
+        Err(problem) => {
+            reader.problems().push(problem);
             None
         }
     }

@@ -19,7 +19,12 @@ pub static INVENTORY: Table = Table {
             "a recipe in the binary, or `recipes/NAME.toml` beside this file, which wins",
         ),
         key("app", KeyKind::String, Absent::Required, "the application's name, made of `[A-Za-z0-9._-]`"),
-        key("deploy_to", KeyKind::String, Absent::Required, "where releases live on each host: an absolute path"),
+        key(
+            "deploy_to",
+            KeyKind::String,
+            Absent::Required,
+            "where releases live on each host: an absolute path; a template: `/srv/{{ app }}/{{ environment }}`",
+        ),
         key(
             "default",
             KeyKind::String,
@@ -224,7 +229,7 @@ pub static RECIPE: Table = Table {
             "services",
             KeyKind::Strings,
             Absent::None,
-            "systemd units for `ship status`, `ship logs` and `ship service`; templates",
+            "systemd units for `ship status`, `ship logs` and `ship service`; templates, of which an empty one names none",
         ),
         key("build", KeyKind::List(&STEP), Absent::None, "steps on this machine, in a clean checkout of the revision"),
         key("prepare", KeyKind::List(&STEP), Absent::None, "steps on every host; nothing is visible to users yet"),

@@ -1,7 +1,7 @@
 //! Inventory, recipe, options, secrets and templates: files become checked values that know their place.
 //!
-//! The way through this room: [`inventory::Inventory::read`] → [`selection::select`] (which hosts) and
-//! [`recipe_files::find`] (which recipe) → [`scope::Scope`] for each host (templates become text) →
+//! The way through this room: [`inventory::Inventory::read`] → [`selection::select`] (which hosts), [`placement::placed`]
+//! (where on them) and [`recipe_files::find`] (which recipe) → [`scope::Scope`] for each host (templates become text) →
 //! [`diagnostic::render`] for whatever is wrong. Every problem of every file is collected before anything
 //! is said. Deliberately absent: what a step does (`step`), what will happen (`plan`), the environment
 //! and the clock, which come in as values.
@@ -21,6 +21,7 @@ pub mod names;
 pub mod options;
 pub mod pattern;
 pub mod placeholders;
+pub mod placement;
 pub mod recipe;
 pub mod recipe_file;
 pub mod recipe_files;

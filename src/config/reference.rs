@@ -74,7 +74,7 @@ mod tests {
         |---|---|---|---|
         | `recipe` | string | required | a recipe in the binary, or `recipes/NAME.toml` beside this file, which wins |
         | `app` | string | required | the application's name, made of `[A-Za-z0-9._-]` |
-        | `deploy_to` | string | required | where releases live on each host: an absolute path |
+        | `deploy_to` | string | required | where releases live on each host: an absolute path; a template: `/srv/{{ app }}/{{ environment }}` |
         | `default` | string | the only environment, if there is one | the environment that is meant where none is named |
         ");
     }

@@ -12,7 +12,8 @@ use crate::config::recipe::StepSpec;
 use crate::config::renderer::{Renderer, SECRETS};
 use crate::config::secret_values::SecretValues;
 use crate::config::selection::Host;
-use crate::config::variables::{self, Variables, absent_here};
+use crate::config::template::is_template;
+use crate::config::variables::{self, Variables, absent_before_placement, absent_here};
 use crate::document::{self, Entry, Node, Place, Problem, Problems, Source};
 use crate::secret::{MASK, Secret};
 use crate::step::Kind;
@@ -24,8 +25,8 @@ pub struct RunFacts {
     pub app: String,
     /// `environment`.
     pub environment: Option<String>,
-    /// `deploy_to` where there is no host.
-    pub deploy_to: String,
+    /// `deploy_to` where there is no host: what all hosts have in common.
+    pub deploy_to: Option<String>,
     /// `release`, from which `release_path` follows.
     pub release: Option<String>,
     /// `revision`.
@@ -129,7 +130,11 @@ impl Scope {
     pub fn new(ingredients: Ingredients<'_>) -> Result<Self, Problems> {
         let Variables { known, stand_ins, mut problems } = variables::of(&ingredients);
         let is_host = ingredients.host.is_some();
-        let absent: fn(&str) -> _ = if is_host { |_| None } else { absent_here };
+        let absent: fn(&str) -> _ = match ingredients.host {
+            None => absent_here,
+            Some(host) if is_template(&host.deploy_to) => absent_before_placement,
+            Some(_) => |_| None,
+        };
         match Renderer::new(known, SecretValues::new(ingredients.secrets), absent) {
             Ok(renderer) if problems.is_empty() => Ok(Self { renderer, stand_ins, is_host }),
             Ok(_) => Err(problems),

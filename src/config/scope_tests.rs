@@ -43,7 +43,7 @@ impl Setting {
         let run = RunFacts {
             app: "tsosi".to_owned(),
             environment: Some("prod".to_owned()),
-            deploy_to: "/var/www/tsosi".to_owned(),
+            deploy_to: Some("/var/www/tsosi".to_owned()),
             release: Some("20261121T101500Z-1a2b3c4".to_owned()),
             revision: Some("1a2b3c4d".to_owned()),
             branch: Some("main".to_owned()),

@@ -9,7 +9,8 @@ use crate::config::inventory::{EnvironmentSpec, HostSpec, Inventory, Jump};
 use crate::config::located::Vars;
 use crate::config::pattern::Pattern;
 use crate::config::secrets::SecretSpec;
-use crate::document::{Problem, Problems, suggestion};
+use crate::config::template::is_template;
+use crate::document::{Place, Problem, Problems, suggestion};
 use crate::secret::Secret;
 use crate::target::Target;
 
@@ -57,8 +58,11 @@ pub struct Host {
     pub roles: Vec<String>,
     /// The groups that it belongs to.
     pub groups: Vec<String>,
-    /// Where its releases live.
+    /// Where its releases live; as the inventory says it, until [`crate::config::placement::placed`] has made
+    /// templates paths.
     pub deploy_to: String,
+    /// Where the inventory says so.
+    pub deploy_to_place: Place,
     /// Its variables: inventory < group < environment < host.
     pub vars: Vars,
     /// How to connect. Passwords are put in by [`Selection::give_passwords`].
@@ -266,14 +270,21 @@ fn host(
     }
     vars.extend(environment.map(|environment| environment.vars.clone()).unwrap_or_default());
     vars.extend(spec.vars.clone());
-    let deploy_to = spec
-        .deploy_to
-        .clone()
-        .or_else(|| environment.and_then(|environment| environment.deploy_to.clone()))
-        .unwrap_or_else(|| inventory.deploy_to.clone());
+    let of_environment = || environment.and_then(|environment| environment.deploy_to.as_ref());
+    let deploy_to = spec.deploy_to.as_ref().or_else(of_environment).unwrap_or(&inventory.deploy_to).clone();
     let mut passwords = BTreeMap::new();
     let target = target(inventory, &spec, &mut passwords);
-    Host { name: spec.name.value, roles, groups, deploy_to, vars, target, peers: Arc::clone(peers), passwords }
+    Host {
+        name: spec.name.value,
+        roles,
+        groups,
+        deploy_to: deploy_to.value,
+        deploy_to_place: deploy_to.place,
+        vars,
+        target,
+        peers: Arc::clone(peers),
+        passwords,
+    }
 }
 
 /// How to connect to a host. Jumps end, because the inventory was checked for those that do not.
@@ -302,13 +313,14 @@ fn target(inventory: &Inventory, spec: &HostSpec, passwords: &mut BTreeMap<Strin
     }
 }
 
-/// Two names for one server would wait for each other's lock.
-fn one_app_per_place(inventory: &Inventory, hosts: &[Host]) -> Result<(), Problems> {
+/// Two names for one server would wait for each other's lock. Templates are compared once they are paths.
+pub fn one_app_per_place(inventory: &Inventory, hosts: &[Host]) -> Result<(), Problems> {
     let same = |a: &Host, b: &Host| {
         let (a_target, b_target) = (&a.target, &b.target);
         let jump = |target: &Target| target.jump.as_ref().map(|jump| (jump.address.clone(), jump.port));
-        (&a_target.address, a_target.port, jump(a_target), &a.deploy_to)
-            == (&b_target.address, b_target.port, jump(b_target), &b.deploy_to)
+        !is_template(&a.deploy_to)
+            && (&a_target.address, a_target.port, jump(a_target), &a.deploy_to)
+                == (&b_target.address, b_target.port, jump(b_target), &b.deploy_to)
     };
     let mut problems = Problems::new();
     for (index, host) in hosts.iter().enumerate() {

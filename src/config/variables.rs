@@ -10,8 +10,12 @@ use crate::config::names::{RUN_VARIABLES, variable};
 use crate::config::options::OptionValue;
 use crate::config::renderer::Variable;
 use crate::config::scope::Ingredients;
+use crate::config::template::is_template;
 use crate::document::{Problem, Problems, nearest};
 use crate::layout::Layout;
+
+/// What follows from `deploy_to`.
+const FOLLOWS: &[&str] = &["deploy_to", "release_path", "current_path", "shared_path"];
 
 /// Variables by name, and what is wrong with `--set`.
 pub struct Variables {
@@ -49,12 +53,30 @@ pub fn of(ingredients: &Ingredients<'_>) -> Variables {
     }
     known.insert("options".to_owned(), Variable::Value(Value::from(options)));
     let stand_ins = of_run(ingredients, &mut known);
+    if ingredients.host.is_some_and(|host| is_template(&host.deploy_to)) {
+        known.retain(|name, variable| {
+            let unknown = matches!(variable, Variable::Value(value) if value.is_none());
+            let of_options = name == "options" || ingredients.option_names.contains(name);
+            !unknown && !of_options && !FOLLOWS.contains(&name.as_str())
+        });
+    }
     Variables { known, stand_ins, problems }
 }
 
 /// Why a name that hosts have does not exist on this machine.
 pub fn absent_here(name: &str) -> Option<&'static str> {
     RUN_VARIABLES.contains(&name).then_some("a step of `build` is done once, on this machine, and belongs to no host")
+}
+
+/// Why a name does not exist while `deploy_to` is a template that is to become a path.
+pub fn absent_before_placement(name: &str) -> Option<&'static str> {
+    match name {
+        name if FOLLOWS.contains(&name) => Some("it follows from `deploy_to`"),
+        "release" | "revision" | "branch" | "options" => Some("where releases live is the same for every run"),
+        "environment" => Some("the inventory has no environments"),
+        "deploy_user" => Some("say in the inventory which `user` the host has"),
+        _ => None,
+    }
 }
 
 /// What ship itself says. Returns the names of stand-ins.
@@ -80,7 +102,9 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
     text("app", Some(&run.app));
     text("environment", run.environment.as_deref());
     let Some(host) = ingredients.host else {
-        text("deploy_to", Some(&run.deploy_to));
+        if let Some(deploy_to) = &run.deploy_to {
+            text("deploy_to", Some(deploy_to));
+        }
         let peers = ingredients.hosts.first().map(|host| Arc::clone(&host.peers)).unwrap_or_default();
         known.insert("hosts".to_owned(), Variable::Peers(peers));
         return stand_ins;

@@ -190,7 +190,7 @@ mod tests {
         let text = inventory(&[entry("web1", "en"), entry("web2", "de")]);
         let read = Inventory::read(Path::new("inventory.toml"), text).unwrap();
         let host = read.hosts.first().unwrap();
-        assert_eq!(host.deploy_to.as_deref(), Some("/tmp/a \"quoted\\ folder/web1/site"));
+        assert_eq!(host.deploy_to.as_ref().map(|path| path.value.as_str()), Some("/tmp/a \"quoted\\ folder/web1/site"));
         assert_eq!(host.identity_file, Some(PathBuf::from("/tmp/a \"quoted\\ folder/keys/web1")));
         Recipe::read("demo", Path::new("recipes/demo.toml"), RECIPE.to_owned()).unwrap();
     }

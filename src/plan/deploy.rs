@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::render::{PlannedStep, tasks};
-use super::{HostPlan, Obstacle, Plan, Transfer, prune, record, record_files, unpack};
-use crate::artifact::{Manifest, MemoryFile, Packing, Tree, difference};
+use super::transfer::{Sending, receive};
+use super::{HostPlan, Obstacle, Plan, prune, record};
+use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
 use crate::facts::{Current, Facts, Info, ReleaseState};
@@ -12,7 +13,7 @@ use crate::layout::{Layout, ReleaseId};
 use crate::lock;
 use crate::step::link::Link;
 use crate::step::swap::{self, Expected};
-use crate::step::{Action, Context, Step, Task};
+use crate::step::{Context, Step, Task};
 
 /// What is the same for every host.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct HostInput<'a> {
     pub tree: Arc<Tree>,
     /// Settings rendered for the host.
     pub settings: Vec<MemoryFile>,
+    /// The chunks of the tree's large files of which the host has another version.
+    pub chunks: Arc<Chunks>,
 }
 
 /// Space that must stay free beside the release, in bytes.
@@ -145,7 +148,16 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         targets: facts.current_target().map(str::to_owned).into_iter().collect(),
         missing: facts.current == Current::Missing,
     };
-    let transfer = transfer(common, host).map_err(|text| vec![obstacle(text)])?;
+    let sending = Sending {
+        layout,
+        facts,
+        release: &common.release,
+        time: common.time,
+        tree: &host.tree,
+        settings: &host.settings,
+        chunks: &host.chunks,
+    };
+    let transfer = sending.transfer().map_err(|text| vec![obstacle(text)])?;
     let needed = transfer.tree.manifest().bytes().saturating_add(SPARE);
     if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
         return Err(vec![obstacle(format!(
@@ -159,7 +171,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let lacking = |found: Vec<String>| found.into_iter().map(obstacle).collect::<Vec<_>>();
     let made = |phase| tasks(&host.steps, phase, layout, facts, &common.release, &seen, false).map_err(lacking);
     let mut prepare = begin(common, layout);
-    prepare.extend(receive(layout, facts, common, &transfer));
+    prepare.extend(receive(layout, facts, &common.release, &transfer));
     prepare.extend(shared_links(common, host));
     prepare.extend(made(Phase::Prepare)?);
     let last = host.steps.iter().map(|planned| planned.stage).max().unwrap_or(0);
@@ -244,75 +256,6 @@ pub(super) fn removal(layout: &Layout, releases: &[ReleaseId]) -> Option<Task> {
 fn begin(common: &Common, layout: &Layout) -> Vec<Task> {
     let command = record::begin(layout, &common.release, &common.info);
     vec![Task::own("Begin the release", command)]
-}
-
-fn transfer(common: &Common, host: &HostInput<'_>) -> Result<Transfer, String> {
-    let tree = if host.settings.is_empty() {
-        Arc::clone(&host.tree)
-    } else {
-        let merged = host
-            .tree
-            .with_files(&host.settings)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        Arc::new(merged)
-    };
-    // Only GNU tar copies a list of names that may hold any byte; elsewhere everything is sent. A manifest
-    // that does not parse is one that we do not have.
-    let usable = host.facts.gnu_tar && host.facts.live().is_some_and(|live| is_good(host.facts, &live));
-    let old = if usable { Manifest::parse(&host.facts.manifest).unwrap_or_default() } else { Manifest::default() };
-    let old = old.without(|path| host.facts.may_differ(path));
-    let difference = difference(tree.manifest(), &old);
-    let removed = difference
-        .removed
-        .iter()
-        .filter_map(|index| old.entries().get(*index))
-        .map(|entry| crate::output::visible(&entry.path))
-        .collect();
-    let keep = difference.keep_list(tree.manifest());
-    let packing = Packing {
-        tree: Arc::clone(&tree),
-        entries: difference.send_list(tree.manifest()),
-        prefix: host.layout.release_target(&common.release),
-        extra: record_files(&common.release, &tree, keep),
-        time: common.time,
-    };
-    Ok(Transfer { command: unpack(&host.layout), tree, difference, removed, packing })
-}
-
-/// Receives the transfer, copies what did not change from the live release, and verifies every file.
-fn receive(layout: &Layout, facts: &Facts, common: &Common, transfer: &Transfer) -> Vec<Task> {
-    let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
-    let record = layout.record(&common.release);
-    let folder = layout.release(&common.release);
-    if let Some(live) = facts.live().filter(|_| !transfer.difference.unchanged.is_empty()) {
-        let copy = Command::shell(format!(
-            "set -e; umask 0; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
-            old = quote(&layout.release(&live)),
-            keep = quote(&format!("{record}/keep")),
-            new = quote(&folder),
-        ));
-        tasks.push(Task::own("Copy unchanged files from the live release", copy));
-    }
-    if transfer.tree.manifest().files() > 0 {
-        // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
-        let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty());
-        let distrust = source.map(|live| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(&live)))));
-        // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
-        // must have a later time than `verified`.
-        let check = Command::shell(format!(
-            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; : >{record}/verified\n\
-             n=0; while [ $n -lt 1000 ] && : >{record}/check && [ -z \"$(find {record}/check -cnewer {record}/verified)\" ]; do n=$((n + 1)); done; rm {record}/check",
-            record = quote(&record),
-            distrust = distrust.unwrap_or_default(),
-        ))
-        .directory(folder);
-        let task = Task::own("Verify the release", check);
-        tasks.push(task.meanings(&[(
-            70,
-            "files on the host are not what was sent; nothing was published, and the next deploy sends every file",
-        )]));
-    }
-    tasks
 }
 
 fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {

@@ -4,12 +4,9 @@
 //! Everything here is pure: facts, manifests and rendered steps in, tasks out. Deliberately absent: the
 //! network, the clock, the environment.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use crate::artifact::{Difference, MemoryFile, Packing, Tree};
-use crate::command::{Command, quote};
+use crate::command::Command;
 use crate::event::{Action as RunAction, Phase};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::{Action, Task};
@@ -21,6 +18,9 @@ pub mod render;
 pub mod rollback;
 pub mod show;
 pub mod sudoers;
+pub mod transfer;
+
+pub use transfer::Transfer;
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -121,21 +121,6 @@ impl HostPlan {
     }
 }
 
-/// What is sent to one host.
-#[derive(Clone, Debug)]
-pub struct Transfer {
-    /// The tree with the host's own settings in it.
-    pub tree: Arc<Tree>,
-    /// How it differs from the live release.
-    pub difference: Difference,
-    /// The paths of the live release that are gone from the new one.
-    pub removed: Vec<String>,
-    /// The stream.
-    pub packing: Packing,
-    /// Unpacks the stream.
-    pub command: Command,
-}
-
 /// Something on a host that has to be mended before a plan can be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Obstacle {
@@ -151,22 +136,4 @@ impl Obstacle {
     fn new(host: &str, text: impl Into<String>, advice: Option<String>) -> Self {
         Self { host: host.to_owned(), text: text.into(), advice }
     }
-}
-
-/// The tar command that unpacks a transfer under `deploy_to`.
-///
-/// Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
-/// BusyBox applies the umask in spite of `p`, so there is none.
-fn unpack(layout: &Layout) -> Command {
-    Command::shell(format!("umask 0; cd {} && exec tar -xpof -", quote(layout.root())))
-}
-
-/// Memory files that ship keeps beside the release: its manifest, checksums and the list to reuse.
-fn record_files(release: &ReleaseId, tree: &Tree, keep: Vec<u8>) -> Vec<MemoryFile> {
-    let path = |name: &str| format!(".ship/releases/{release}/{name}");
-    vec![
-        MemoryFile::new(path("manifest"), 0o600, tree.manifest().to_bytes()),
-        MemoryFile::new(path("sums"), 0o600, tree.manifest().sums()),
-        MemoryFile::new(path("keep"), 0o600, keep),
-    ]
 }

@@ -1,6 +1,7 @@
 //! The plan as text, for `ship plan`: every command as it will run, every file, and the way back.
 
 use super::{HostPlan, Plan, Transfer};
+use crate::artifact::{Entry, Patch};
 use crate::event::{Action as RunAction, Phase};
 use crate::output::visible;
 use crate::step::{Action, Judge, Task};
@@ -114,10 +115,15 @@ fn files(out: &mut String, transfer: &Transfer, verbose: u8) {
         difference.changed.len(),
         difference.removed.len(),
         difference.unchanged.len(),
-        difference.bytes_to_send
+        transfer.bytes()
     ));
+    let patched = |index: usize| transfer.patches.iter().find(|patch| patch.entry == index).map(Patch::bytes);
+    let shown = |entry: &Entry, sent: Option<u64>| match sent {
+        Some(sent) => format!("{} ({sent} of {} bytes)", visible(&entry.path), entry.size()),
+        None => visible(&entry.path),
+    };
     let paths = |indices: &[usize]| -> Vec<String> {
-        indices.iter().filter_map(|index| entries.get(*index)).map(|entry| visible(&entry.path)).collect()
+        indices.iter().filter_map(|index| Some(shown(entries.get(*index)?, patched(*index)))).collect()
     };
     for (sign, paths) in
         [("+", paths(&difference.added)), ("~", paths(&difference.changed)), ("-", transfer.removed.clone())]

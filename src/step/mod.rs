@@ -28,7 +28,7 @@ pub enum Kind {
     Local,
     /// Puts files of the checkout into the release.
     Upload,
-    /// Renders a template into the release.
+    /// Writes a settings file into the release.
     Settings,
     /// Links shared files and folders into the release.
     Link,
@@ -188,13 +188,22 @@ impl Step {
         }
     }
 
+    /// The file of the host that must be readable for this step; facts say whether it is.
+    pub fn host_file(&self) -> Option<&str> {
+        match self {
+            Self::Settings(step) => step.host_file(),
+            _ => None,
+        }
+    }
+
     /// The tasks on a host, in order. The error names what the host lacks, as a sentence.
     ///
-    /// Steps that only contribute to the transfer of the release (`upload`, `settings`) and those of this
-    /// machine (`local`) have no tasks of their own.
+    /// Steps that only contribute to the transfer of the release (`upload`, `settings` from a template) and those
+    /// of this machine (`local`) have no tasks of their own.
     pub fn tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
         match self {
-            Self::Local(_) | Self::Upload(_) | Self::Settings(_) => Ok(Vec::new()),
+            Self::Local(_) | Self::Upload(_) => Ok(Vec::new()),
+            Self::Settings(step) => step.tasks(context),
             Self::Link(step) => Ok(step.tasks(context)),
             Self::Run(step) => Ok(step.tasks(context)),
             Self::Sudo(step) => step.tasks(context),

@@ -15,6 +15,7 @@ mod fleet;
 mod gate;
 mod host;
 mod interrupts;
+mod large_files;
 mod lost_connections;
 mod odd_hosts;
 mod racing;
