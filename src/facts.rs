@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
+pub mod images;
+
 /// The state of a release, kept in `.ship/releases/<id>/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,6 +131,8 @@ pub struct Facts {
     pub shared: BTreeSet<String>,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
+    /// What the host's Docker has, where that was asked and it answered.
+    pub images: Option<images::Images>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.

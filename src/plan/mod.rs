@@ -102,7 +102,7 @@ impl HostPlan {
             .iter()
             .filter_map(|task| match &task.action {
                 Action::Command(command) => Some(command.display()),
-                Action::Poll(_) | Action::Transfer => None,
+                Action::Poll(_) | Action::Transfer | Action::Send(_) => None,
             })
             .collect()
     }

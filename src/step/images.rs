@@ -1,0 +1,186 @@
+//! `images`: container images of this machine, sent to the engine of a host without a registry.
+//!
+//! The engine gets only the layers that it lacks, computes the digests of what it has then, and an image gets its name
+//! on the host once its id there is the one that it has here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::link::{inside, wrong};
+use super::{Action, Context, Sending, Task};
+use crate::artifact::image::Image;
+use crate::artifact::{Archive, Load};
+use crate::command::{Command, quote};
+use crate::document::{Node, Problems, Reader, Value};
+use crate::facts::images::{Engine, Images as Present};
+
+/// One line for the documentation.
+pub const SUMMARY: &str = "sends container images of this machine to the host's Docker, without a registry; only the layers that it lacks are sent";
+/// An example in TOML.
+pub const EXAMPLE: &str = r#"images = { push = ["shop:latest"] }"#;
+
+/// How long a host may take to receive images when the recipe does not say: layers are large and lines are slow.
+const RECEIVE: Duration = Duration::from_secs(3600);
+
+/// An image and its name on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// Its name on this machine.
+    pub from: String,
+    /// Its name on the host.
+    pub to: String,
+}
+
+/// A rendered `images` step.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The images.
+    pub push: Vec<Push>,
+    /// The file of the checkout that has them, as `docker save` writes it; without one this machine's engine has them.
+    pub archive: Option<String>,
+    /// Whether the host's engine is called through sudo.
+    pub sudo: bool,
+    /// The images themselves, once they are on this machine's disk.
+    pub source: Option<Arc<Archive>>,
+}
+
+impl PartialEq for Images {
+    /// Of the same source where that is the same file in memory.
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.source, &other.source) {
+            (Some(ours), Some(its)) => Arc::ptr_eq(ours, its),
+            (ours, its) => ours.is_none() && its.is_none(),
+        };
+        same && (&self.push, &self.archive, self.sudo) == (&other.push, &other.archive, other.sudo)
+    }
+}
+
+impl Images {
+    /// Reads the body: `{ push = ["name", { from, to }], archive, sudo }`.
+    pub fn read(body: &Node, problems: &mut Problems) -> Option<Self> {
+        let before = problems.len();
+        let mut reader = Reader::new("`images`", body, problems)?;
+        reader.required("push", Some("which images are sent: push = [\"shop:latest\"]"));
+        let items = reader.node("push");
+        let archive = reader.string("archive");
+        let sudo = reader.boolean("sudo").unwrap_or_default();
+        reader.finish();
+        let items = match items.map(|node| (&node.value, node)) {
+            Some((Value::Array(items), _)) => items.as_slice(),
+            Some((_, node)) => std::slice::from_ref(node),
+            None => &[],
+        };
+        let push: Vec<Push> = items.iter().filter_map(|item| pushed(item, problems)).collect();
+        if push.is_empty() && problems.len() == before {
+            problems.push(wrong(&body.place, "`images` has no image to push".to_owned()));
+        }
+        if let Some(Err(reason)) = archive.as_deref().map(inside) {
+            problems.push(wrong(&body.place, format!("`images` cannot read its `archive`: {reason}")));
+        }
+        (problems.len() == before).then_some(Self { push, archive, sudo, source: None })
+    }
+
+    /// The name of a step whose author gave it none.
+    pub fn title(&self) -> String {
+        let names: Vec<&str> = self.push.iter().map(|push| push.to.as_str()).collect();
+        format!("Send {}", names.join(", "))
+    }
+
+    /// How the host's engine is asked, where `docker` is on the host.
+    pub fn engine(&self, docker: &str) -> Engine {
+        Engine { program: docker.to_owned(), sudo: self.sudo }
+    }
+
+    /// Sends what is missing, makes sure of the ids, and gives the images their names.
+    pub fn tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
+        let engine = self.engine(&context.program("docker")?);
+        // Whether the host is ready, and what sudo has to allow there, is asked before there is any image.
+        let Some(archive) = &self.source else { return Ok(Vec::new()) };
+        let present = context.facts.images.as_ref().ok_or_else(|| {
+            let how =
+                if self.sudo { "through sudo" } else { "by itself; add it to the group docker, or say `sudo = true`" };
+            format!("the step \"{}\" needs Docker, which {} cannot use {how}", context.name, context.facts.user)
+        })?;
+        let mut wanted: BTreeMap<String, Image> = BTreeMap::new();
+        let mut names = Vec::new();
+        for push in &self.push {
+            let image = archive
+                .image(&push.from)
+                .ok_or_else(|| format!("the step \"{}\" has no image {}", context.name, push.from))?;
+            if !image.architecture.is_empty() && image.architecture != present.architecture {
+                return Err(format!(
+                    "the image {} is for {}, and the host's processor is {}",
+                    push.from, image.architecture, present.architecture
+                ));
+            }
+            let id = if present.content_store { &image.manifest_id } else { &image.id };
+            names.push((id.clone(), push.to.clone()));
+            wanted.insert(id.clone(), image.clone());
+        }
+        let ids: Vec<String> = wanted.keys().cloned().collect();
+        wanted.retain(|id, _| !present.layers.contains_key(id));
+        let mut tasks = match wanted.is_empty() {
+            true => Vec::new(),
+            false => self.send(context, &engine, &load(archive, wanted, present)),
+        };
+        let verify = engine
+            .command(["image", "inspect", "--format", "{{.Id}}"].into_iter().chain(ids.iter().map(String::as_str)));
+        let verify = Task::own("Verify the images by digest", verify);
+        tasks.push(
+            verify.meanings(&[(1, "the host's engine has other images than those that were sent; none got a name")]),
+        );
+        for (id, name) in names {
+            let command = engine.command(["image", "tag", &id, &name]);
+            tasks.push(Task::own(format!("Name the image {name}"), command));
+        }
+        Ok(tasks)
+    }
+
+    fn send(&self, context: &Context<'_>, engine: &Engine, load: &Load) -> Vec<Task> {
+        let limit = context.timeout.unwrap_or(RECEIVE);
+        let sending = |command: Command| {
+            context.task(Action::Send(Sending { command: command.timeout(limit), load: load.clone() }))
+        };
+        if !self.sudo {
+            return vec![sending(engine.command(["image", "load", "--quiet"]))];
+        }
+        // sudo's input is for its own question; and what the file holds may be secret.
+        let file = format!("{}/images.tar", context.layout.record(context.release));
+        let receive = Command::shell(format!("umask 077; exec cat >{}", quote(&file)));
+        let read = engine.command(["image", "load", "--quiet", "--input", &file]).timeout(limit);
+        vec![
+            sending(receive),
+            Task::own("Load the images", read),
+            Task::own("Remove what was sent", Command::argv(["rm", "-f", &file])),
+        ]
+    }
+}
+
+/// A content store looks for layers in what is sent alone, so it is sent everything.
+fn load(archive: &Arc<Archive>, images: BTreeMap<String, Image>, present: &Present) -> Load {
+    let known: Vec<&[String]> = present.layers.values().map(Vec::as_slice).collect();
+    let images = images.into_values().collect();
+    Load::new(archive, images, (!present.content_store).then_some(known.as_slice()))
+}
+
+fn pushed(item: &Node, problems: &mut Problems) -> Option<Push> {
+    let push = match &item.value {
+        Value::String(name) => Push { from: name.clone(), to: name.clone() },
+        _ => {
+            let mut reader = Reader::new("an image to push", item, problems)?;
+            let (from, to) = (reader.required_string("from"), reader.required_string("to"));
+            reader.finish();
+            Push { from: from?, to: to? }
+        }
+    };
+    for name in [&push.from, &push.to] {
+        // A template has its spaces until it is rendered.
+        let odd = |c: char| c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.starts_with('-') || (!name.contains("{{") && name.contains(odd)) {
+            problems.push(wrong(&item.place, format!("{name:?} is no name of an image")));
+            return None;
+        }
+    }
+    Some(push)
+}
