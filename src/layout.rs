@@ -33,6 +33,13 @@ impl ReleaseId {
         Self::parse(&format!("{time}-{}", if short.is_empty() { "0" } else { &short }))
     }
 
+    /// When it was made, as RFC 3339 in UTC.
+    pub fn time(&self) -> String {
+        let part = |range: std::ops::Range<usize>| self.0.get(range).unwrap_or_default();
+        let (date, clock) = ([part(0..4), part(4..6), part(6..8)], [part(9..11), part(11..13), part(13..15)]);
+        format!("{}T{}Z", date.join("-"), clock.join(":"))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -140,6 +147,8 @@ mod tests {
     fn release_ids_are_read_back_and_nothing_else_is() {
         let id = ReleaseId::new("20261121T101500Z", "1a2b3c4d5e6f").map(|id| id.to_string());
         assert_eq!(id.as_deref(), Some("20261121T101500Z-1a2b3c4"));
+        let time = id.and_then(|id| ReleaseId::parse(&id)).map(|id| id.time());
+        assert_eq!(time.as_deref(), Some("2026-11-21T10:15:00Z"));
         for other in
             ["", "current", "20261121101500", "20261121T101500Z-", "20261121T101500Z-a/b", "../../etc/passwd-aaaaaa"]
         {

@@ -156,7 +156,7 @@ pub async fn run(
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let facts = ReleaseFacts { release: None, revision, branch };
+    let facts = ReleaseFacts { release: None, revision, branch, by: Some(machine.who()) };
     let prepared = prepare(&project, machine, &stage, &source, &members, facts, batch, !only_show, &args.change).await;
     let Prepared { plan, holder, files } = match prepared {
         Ok(prepared) => prepared,

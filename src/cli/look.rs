@@ -1,6 +1,7 @@
 //! Connecting and looking for commands whose result is a text: status, check, releases, history, lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{Global, SelectArgs};
 use super::machine::Machine;
@@ -9,9 +10,10 @@ use super::project::{Project, problems};
 use super::prompt::Terminal;
 use crate::document::Problems;
 use crate::error::{Error, Kind};
-use crate::event::Sink;
+use crate::event::{Event, Sink};
 use crate::facts::Facts;
 use crate::fleet::{self, Member, Question, Refused};
+use crate::lock::Holder;
 use crate::plan::render::Filter;
 use crate::report;
 use crate::secret::Masker;
@@ -33,6 +35,11 @@ impl Look {
     /// Reads the project and connects.
     pub async fn connect(global: &Global, machine: &Machine, select: &SelectArgs) -> Result<Self, Error> {
         let project = Project::load(global, machine, select, Filter::default(), &[])?;
+        Ok(Self::open(global, machine, project).await)
+    }
+
+    /// Connects to the hosts of `project`.
+    pub async fn open(global: &Global, machine: &Machine, project: Project) -> Self {
         let masker = Masker::new(project.secrets.values());
         // Nobody listens: the result is the text that the command prints.
         let (sink, mut receiver) = Sink::new(masker.clone());
@@ -46,7 +53,23 @@ impl Look {
         let connector = Arc::new(Connector::new(settings, prompt));
         let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
         let (members, refused) = fleet::connect(&connector, targets, &sink).await;
-        Ok(Self { project, members, refused, masker })
+        Self { project, members, refused, masker }
+    }
+
+    /// Takes the deploy lock on every host, or on none. The sessions hold it until they end.
+    pub async fn lock(&self, holder: &Holder, patience: Duration) -> Result<Vec<Facts>, Error> {
+        let (sink, mut receiver) = Sink::new(self.masker.clone());
+        tokio::spawn(async move {
+            while let Some(event) = receiver.recv().await {
+                if let Event::Notice { host, text } = event {
+                    report::print_stderr(&format!("{}: {text}\n", host.unwrap_or_default()));
+                }
+            }
+        });
+        let questions = vec![Question::default(); self.members.len()];
+        let (facts, refused) = fleet::lock_and_look(&self.members, &questions, holder, patience, &sink).await;
+        self::refused(&refused)?;
+        Ok(facts)
     }
 
     /// What each host that answered looks like; one that does not answer now joins the refused.

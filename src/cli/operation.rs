@@ -72,6 +72,7 @@ pub fn release_facts(release: Option<ReleaseId>, facts: &Facts) -> ReleaseFacts 
     ReleaseFacts {
         revision: Some(known.map(|known| known.info.revision.clone()).unwrap_or_default()),
         branch: Some(String::new()),
+        by: Some(known.map(|known| known.info.by.clone()).unwrap_or_default()),
         release: release.or_else(|| ReleaseId::parse("00000000T000000Z-none")),
     }
 }

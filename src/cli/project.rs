@@ -9,6 +9,7 @@ use super::machine::{LocalSources, Machine};
 use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
+use crate::config::names::inside;
 use crate::config::options::{self, OptionValue};
 use crate::config::placement;
 use crate::config::recipe::{Origin, Recipe};
@@ -58,6 +59,8 @@ pub struct ReleaseFacts {
     pub revision: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+    /// Who made it.
+    pub by: Option<String>,
 }
 
 /// The inventory file: the one given, or the nearest upward from the working directory.
@@ -213,6 +216,8 @@ impl Project {
             release: release.release.as_ref().map(ToString::to_string),
             revision: release.revision.clone(),
             branch: release.branch.clone(),
+            time: release.release.as_ref().map(ReleaseId::time),
+            by: release.by.clone(),
             checking: false,
         }
     }
@@ -333,6 +338,17 @@ impl Project {
         let texts = self.recipe.services.iter().map(|node| scope.text(node));
         let names: Vec<String> = texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))?;
         Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
+    }
+
+    /// The settings file of `ship env` on `host`, relative to `shared/`.
+    pub fn env_file(&self, host: &Host) -> Result<String, Error> {
+        let Some(node) = &self.recipe.env_file else { return Ok(".env".to_owned()) };
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
+        let path = scope.text(node).map_err(|problem| problems(&[problem], false))?;
+        inside(&path).map_err(|expected| Error::usage(format!("the recipe's `env_file` is {path:?}: {expected}")))?;
+        Ok(path)
     }
 
     /// The paths of `host`.

@@ -3,6 +3,7 @@
 /// Path below `recipes/`, and text. A test compares the list with the folder.
 pub const FILES: &[(&str, &str)] = &[
     ("django.toml", include_str!("../../recipes/django.toml")),
+    ("django/deployment.json.j2", include_str!("../../recipes/django/deployment.json.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
 ];
 

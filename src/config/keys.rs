@@ -231,6 +231,12 @@ pub static RECIPE: Table = Table {
             Absent::None,
             "systemd units for `ship status`, `ship logs` and `ship service`; templates, of which an empty one names none",
         ),
+        key(
+            "env_file",
+            KeyKind::Template,
+            Absent::Default("`.env`"),
+            "the settings file that `ship env` keeps, below `shared/`",
+        ),
         key("build", KeyKind::List(&STEP), Absent::None, "steps on this machine, in a clean checkout of the revision"),
         key("prepare", KeyKind::List(&STEP), Absent::None, "steps on every host; nothing is visible to users yet"),
         key(

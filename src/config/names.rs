@@ -17,6 +17,8 @@ pub const RUN_VARIABLES: &[&str] = &[
     "release",
     "revision",
     "branch",
+    "time",
+    "by",
     "release_path",
     "current_path",
     "shared_path",

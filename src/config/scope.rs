@@ -33,6 +33,10 @@ pub struct RunFacts {
     pub revision: Option<String>,
     /// `branch`.
     pub branch: Option<String>,
+    /// `time`: when the release was made, as RFC 3339 in UTC.
+    pub time: Option<String>,
+    /// `by`: who made the release.
+    pub by: Option<String>,
     /// Nothing of the release is known yet: it, the revision and the branch get stand-ins.
     pub checking: bool,
 }

@@ -47,13 +47,16 @@ impl Setting {
             release: Some("20261121T101500Z-1a2b3c4".to_owned()),
             revision: Some("1a2b3c4d".to_owned()),
             branch: Some("main".to_owned()),
+            time: Some("2026-11-21T10:15:00Z".to_owned()),
+            by: Some("ann@desk".to_owned()),
             checking: false,
         };
         Self { recipe, set: Vec::new(), given: Vec::new(), secrets: values(), run, local: false }
     }
 
     fn checking(mut self) -> Self {
-        self.run = RunFacts { release: None, revision: None, branch: None, checking: true, ..self.run };
+        self.run =
+            RunFacts { release: None, revision: None, branch: None, time: None, by: None, checking: true, ..self.run };
         self.secrets = names();
         self
     }
@@ -266,12 +269,12 @@ fn undefined_variables_are_all_reported_where_they_stand() {
 
 #[test]
 fn an_undefined_variable_in_a_variable() {
-    insta::assert_snapshot!(Setting::new("[vars]\na = \"{{ b }}\"\n[vars.table]\nb = [\"x{{ c.d }}\"]\n").steps(), @r#"
-    error: `b` is not defined
+    insta::assert_snapshot!(Setting::new("[vars]\na = \"{{ bee }}\"\n[vars.table]\nb = [\"x{{ c.d }}\"]\n").steps(), @r#"
+    error: `bee` is not defined
      --> recipes/django.toml:2:9
       |
-    2 | a = "{{ b }}"
-      |         ^ no such variable
+    2 | a = "{{ bee }}"
+      |         ^^^ no such variable
       |
       = help: variables stand in `[vars]` of the recipe and the inventory, or come by `--set`
 

@@ -72,7 +72,9 @@ pub fn absent_here(name: &str) -> Option<&'static str> {
 pub fn absent_before_placement(name: &str) -> Option<&'static str> {
     match name {
         name if FOLLOWS.contains(&name) => Some("it follows from `deploy_to`"),
-        "release" | "revision" | "branch" | "options" => Some("where releases live is the same for every run"),
+        "release" | "revision" | "branch" | "time" | "by" | "options" => {
+            Some("where releases live is the same for every run")
+        }
         "environment" => Some("the inventory has no environments"),
         "deploy_user" => Some("say in the inventory which `user` the host has"),
         _ => None,
@@ -93,12 +95,16 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
     let release = or_stand_in("release", &run.release, "20000101T000000Z-0000000");
     let revision = or_stand_in("revision", &run.revision, &"0".repeat(40));
     let branch = or_stand_in("branch", &run.branch, "branch");
+    let time = or_stand_in("time", &run.time, "2000-01-01T00:00:00Z");
+    let by = or_stand_in("by", &run.by, "somebody");
     let mut text = |name: &str, value: Option<&str>| {
         known.insert(name.to_owned(), Variable::Value(value.map_or(Value::from(()), Value::from)));
     };
     text("release", release.as_deref());
     text("revision", revision.as_deref());
     text("branch", branch.as_deref());
+    text("time", time.as_deref());
+    text("by", by.as_deref());
     text("app", Some(&run.app));
     text("environment", run.environment.as_deref());
     let Some(host) = ingredients.host else {

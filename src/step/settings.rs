@@ -71,7 +71,9 @@ impl Settings {
             let message = format!("`settings` cannot copy {file:?}: it must be an absolute path on the host");
             problems.push(wrong(&body.place, message));
         }
+        // A template such as `{{ folder }}/local.py` may have `.` as its folder.
         let to = to?;
+        let to = to.strip_prefix("./").map_or_else(|| to.clone(), str::to_owned);
         if let Err(reason) = inside(&to) {
             problems.push(wrong(&body.place, format!("`settings` cannot write {to:?}: {reason}")));
         }

@@ -18,6 +18,7 @@ db_user       = "deployer"
 db_host       = "web1"
 redis_url     = "redis://127.0.0.1:6379/0"
 allowed_hosts = ["localhost", "127.0.0.1"]
+cache         = "/home/deployer/.cache"
 
 [hosts.web1]
 roles = ["web", "worker"]
