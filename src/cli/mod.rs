@@ -12,7 +12,6 @@ pub mod env;
 pub mod env_change;
 pub mod env_file;
 pub mod images;
-mod init;
 pub mod init;
 pub mod locks;
 pub mod look;
