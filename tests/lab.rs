@@ -10,6 +10,8 @@ mod crash_loop;
 mod django;
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/images.rs"]
+mod images;
 #[path = "lab/password.rs"]
 mod password;
 #[path = "lab/visitor.rs"]

@@ -25,20 +25,24 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// Where it is.
     pub fn path(&self) -> &std::path::Path {
         self.file.path()
     }
 
+    /// It, read.
     pub fn archive(&self) -> Archive {
         Archive::read(self.path()).expect("an archive")
     }
 }
 
 impl Sample {
+    /// An image with these layers.
     pub fn new(layers: &[&[u8]]) -> Self {
         Self { layers: layers.iter().map(|layer| layer.to_vec()).collect() }
     }
 
+    /// Their digests.
     pub fn layers(&self) -> Vec<String> {
         self.layers.iter().map(|layer| format!("sha256:{}", hex(&Sha256::digest(layer)))).collect()
     }
@@ -52,10 +56,12 @@ impl Sample {
         config.to_string().into_bytes()
     }
 
+    /// The image's id.
     pub fn id(&self) -> String {
         format!("sha256:{}", hex(&Sha256::digest(self.config())))
     }
 
+    /// Writes it.
     pub fn archive(&self, form: Form) -> Saved {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let mut tar = tar::Builder::new(file.as_file());

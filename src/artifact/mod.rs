@@ -11,7 +11,7 @@ pub mod difference;
 mod digest;
 pub mod image;
 #[cfg(test)]
-mod image_samples;
+pub mod image_samples;
 mod links;
 pub mod load;
 pub mod manifest;

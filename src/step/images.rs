@@ -184,3 +184,130 @@ fn pushed(item: &Node, problems: &mut Problems) -> Option<Push> {
     }
     Some(push)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::artifact::image_samples::{Form, Sample};
+    use crate::document::parse;
+    use crate::facts::Facts;
+    use crate::layout::{Layout, ReleaseId};
+    use crate::step::swap::Expected;
+
+    fn read(text: &str) -> Result<Images, String> {
+        let body = parse(Path::new("r.toml"), text.to_owned()).expect("TOML");
+        let mut problems = Problems::new();
+        let step = Images::read(&body, &mut problems);
+        step.ok_or_else(|| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))
+    }
+
+    fn tasks(step: &Images, present: Option<Present>) -> Result<String, String> {
+        let facts = Facts {
+            user: "deployer".to_owned(),
+            programs: BTreeMap::from([("docker".to_owned(), "/usr/bin/docker".to_owned())]),
+            images: present,
+            ..Facts::default()
+        };
+        let context = Context {
+            layout: &Layout::new("/srv/app"),
+            facts: &facts,
+            release: &ReleaseId::parse("20261121T101500Z-1a2b3c4").expect("an id"),
+            expected: &Expected::default(),
+            put_back: false,
+            name: "Send",
+            directory: "/",
+            environment: &[],
+            timeout: None,
+            attempts: 1,
+        };
+        let shown = |task: &Task| {
+            let sent = match &task.action {
+                Action::Send(sending) => format!(" < {} layers", sending.load.counts().0),
+                _ => String::new(),
+            };
+            format!("{}{sent}", task.command().map(Command::display).unwrap_or_default())
+        };
+        Ok(step.tasks(&context)?.iter().map(shown).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn present(layers: &[(&str, &[String])]) -> Option<Present> {
+        let layers = layers.iter().map(|(id, layers)| ((*id).to_owned(), layers.to_vec())).collect();
+        Some(Present { architecture: "amd64".to_owned(), content_store: false, layers })
+    }
+
+    #[test]
+    fn images_are_names_or_pairs_of_names() {
+        let step = read("push = ['a', { from = 'b', to = 'c:1' }]\nsudo = true").expect("a step");
+        let names: Vec<_> = step.push.iter().map(|push| (push.from.as_str(), push.to.as_str())).collect();
+        assert_eq!((names, step.sudo), (vec![("a", "a"), ("b", "c:1")], true));
+        insta::assert_snapshot!(
+            ["", "push = []", "push = ['--all', 'a b']", "push = 'a'\narchive = '/a.tar'"]
+                .map(|text| read(text).expect_err("a problem"))
+                .join("\n"),
+            @r#"
+        `images` has no `push`
+        `images` has no image to push
+        "--all" is no name of an image; "a b" is no name of an image
+        `images` cannot read its `archive`: it is absolute, and must be relative to the release
+        "#
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_sent_and_an_image_is_named_after_its_id_is_certain() {
+        let sample = Sample::new(&[b"one", b"two"]);
+        let file = sample.archive(Form::Old);
+        let mut step = read("push = [{ from = 'app', to = 'app:7' }]").expect("a step");
+        assert_eq!(tasks(&step, None).as_deref(), Ok(""), "nothing is known before the build");
+        step.source = Some(Arc::new(file.archive()));
+        let id = sample.id();
+        let named =
+            format!("/usr/bin/docker image inspect --format '{{{{.Id}}}}' {id}\n/usr/bin/docker image tag {id} app:7");
+        let direct = |layers: usize| Ok(format!("/usr/bin/docker image load --quiet < {layers} layers\n{named}"));
+        assert_eq!(tasks(&step, present(&[])), direct(2));
+        assert_eq!(tasks(&step, present(&[("sha256:other", &sample.layers()[..1])])), direct(1));
+        assert_eq!(tasks(&step, present(&[(&id, &sample.layers())])), Ok(named.clone()));
+        step.sudo = true;
+        let file = "/srv/app/.ship/releases/20261121T101500Z-1a2b3c4/images.tar";
+        assert_eq!(
+            tasks(&step, present(&[])).expect("tasks").lines().take(3).collect::<Vec<_>>(),
+            [
+                format!("umask 077; exec cat >{file} < 2 layers"),
+                format!("sudo /usr/bin/docker image load --quiet --input {file}"),
+                format!("rm -f {file}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_content_store_is_sent_everything_and_knows_images_by_their_manifest() {
+        let sample = Sample::new(&[b"one", b"two"]);
+        let file = sample.archive(Form::Layout);
+        let mut step = read("push = 'app'").expect("a step");
+        step.source = Some(Arc::new(file.archive()));
+        let store =
+            Present { content_store: true, ..present(&[("sha256:other", &sample.layers()[..1])]).expect("images") };
+        let said = tasks(&step, Some(store)).expect("tasks");
+        let manifest = &file.archive().image("app").expect("it").manifest_id.clone();
+        assert!(said.contains("< 2 layers") && said.contains(&format!("tag {manifest} app")), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_before_anything_is_sent() {
+        let sample = Sample::new(&[b"one"]);
+        let file = sample.archive(Form::Old);
+        let mut step = read("push = ['app', 'other']").expect("a step");
+        step.source = Some(Arc::new(file.archive()));
+        let arm = Present { architecture: "arm64".to_owned(), ..Present::default() };
+        insta::assert_snapshot!(
+            [None, Some(arm), present(&[])].map(|present| tasks(&step, present).expect_err("a reason")).join("\n"),
+            @r#"
+        the step "Send" needs Docker, which deployer cannot use by itself; add it to the group docker, or say `sudo = true`
+        the image app is for amd64, and the host's processor is arm64
+        the step "Send" has no image other
+        "#
+        );
+    }
+}
