@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::operation::question;
 use super::project::{Project, problems};
 use super::prompt::Terminal;
+use crate::config::selection::Host;
 use crate::document::Problems;
 use crate::error::{Error, Kind};
 use crate::event::{Event, Sink};
@@ -15,7 +16,7 @@ use crate::facts::Facts;
 use crate::fleet::{self, Member, Question, Refused};
 use crate::lock::Holder;
 use crate::plan::render::Filter;
-use crate::report;
+use crate::report::{self, Curtain};
 use crate::secret::Masker;
 use crate::session::{Connector, NoPrompt, Prompt};
 
@@ -32,26 +33,45 @@ pub struct Look {
 }
 
 impl Look {
-    /// Reads the project and connects.
+    /// Reads the project and connects, for commands that need no sudo.
     pub async fn connect(global: &Global, machine: &Machine, select: &SelectArgs) -> Result<Self, Error> {
-        let project = Project::load(global, machine, select, Filter::default(), &[])?;
-        Ok(Self::open(global, machine, project).await)
+        Self::connect_for(global, machine, select, |_, _| false).await
     }
 
-    /// Connects to the hosts of `project`.
+    /// Reads the project and connects, with the password for sudo to the hosts for which `sudo` is true.
+    pub async fn connect_for(
+        global: &Global,
+        machine: &Machine,
+        select: &SelectArgs,
+        sudo: impl Fn(&Project, &Host) -> bool,
+    ) -> Result<Self, Error> {
+        let project = Project::load(global, machine, select, Filter::default(), &[])?;
+        Ok(Self::open_for(global, machine, project, sudo).await)
+    }
+
+    /// Connects to the hosts of `project`, for commands that need no sudo.
     pub async fn open(global: &Global, machine: &Machine, project: Project) -> Self {
+        Self::open_for(global, machine, project, |_, _| false).await
+    }
+
+    async fn open_for(
+        global: &Global,
+        machine: &Machine,
+        project: Project,
+        sudo: impl Fn(&Project, &Host) -> bool,
+    ) -> Self {
         let masker = Masker::new(project.secrets.values());
         // Nobody listens: the result is the text that the command prints.
         let (sink, mut receiver) = Sink::new(masker.clone());
         tokio::spawn(async move { while receiver.recv().await.is_some() {} });
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
-            Arc::new(Terminal::default())
+            Arc::new(Terminal::new(Curtain::default(), masker.clone()))
         } else {
             Arc::new(NoPrompt)
         };
         let settings = machine.session_settings(global.ssh_config.clone(), global.timeout);
         let connector = Arc::new(Connector::new(settings, prompt));
-        let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+        let targets = project.targets(|host| sudo(&project, host));
         let (members, refused) = fleet::connect(&connector, targets, &sink).await;
         Self { project, members, refused, masker }
     }
