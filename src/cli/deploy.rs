@@ -151,7 +151,8 @@ pub async fn run(
             stage.sink.emit(Event::Warning { host: None, text: warning.clone() }).await;
         }
     }
-    let targets = project.targets(|host| !only_show && project.needs_sudo(host));
+    let targets =
+        project.targets(|host| if only_show { project.looks_through_sudo(host) } else { project.needs_sudo(host) });
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,

@@ -87,6 +87,12 @@ impl Images {
         format!("Send {}", names.join(", "))
     }
 
+    /// The programs that the host needs.
+    pub fn programs(&self) -> Vec<String> {
+        let sudo = self.sudo.then_some("sudo");
+        sudo.into_iter().chain(["docker"]).map(str::to_owned).collect()
+    }
+
     /// How the host's engine is asked, where `docker` is on the host.
     pub fn engine(&self, docker: &str) -> Engine {
         Engine { program: docker.to_owned(), sudo: self.sudo }

@@ -193,7 +193,7 @@ impl Step {
     /// The programs that the host needs for this step; facts say where they are.
     pub fn programs(&self) -> Vec<String> {
         match self {
-            Self::Images(_) => vec!["docker".to_owned()],
+            Self::Images(step) => step.programs(),
             Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
             Self::Wait(step) => step.programs(),
