@@ -14,5 +14,7 @@ mod hosts;
 mod images;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/setup.rs"]
+mod setup;
 #[path = "lab/visitor.rs"]
 mod visitor;
