@@ -12,5 +12,7 @@ mod django;
 mod hosts;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/services.rs"]
+mod services;
 #[path = "lab/visitor.rs"]
 mod visitor;
