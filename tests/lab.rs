@@ -14,5 +14,7 @@ mod hosts;
 mod password;
 #[path = "lab/services.rs"]
 mod services;
+#[path = "lab/setup.rs"]
+mod setup;
 #[path = "lab/visitor.rs"]
 mod visitor;
