@@ -14,6 +14,8 @@ mod hosts;
 mod images;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/services.rs"]
+mod services;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/visitor.rs"]

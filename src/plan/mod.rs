@@ -18,6 +18,7 @@ pub mod record;
 pub mod render;
 pub mod rights;
 pub mod rollback;
+pub mod services;
 pub mod setup;
 #[cfg(test)]
 mod setup_tests;
