@@ -11,6 +11,7 @@ use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
 pub mod found;
+pub mod images;
 pub mod placeholders;
 pub mod written;
 
@@ -139,6 +140,8 @@ pub struct Facts {
     pub placeholders: BTreeMap<String, Vec<String>>,
     /// How the services of releases of containers are replaced, as a step wrote it down.
     pub services: BTreeMap<ReleaseId, String>,
+    /// What the host's Docker has, where that was asked and it answered.
+    pub images: Option<images::Images>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.

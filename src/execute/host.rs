@@ -122,6 +122,10 @@ impl Host {
                 Action::Command(_) => {}
                 Action::Poll(poll) => self.poll(phase, &task, poll, cancel).await?,
                 Action::Transfer => self.transfer(phase, &task, transfer).await?,
+                Action::Send(sending) => {
+                    let total = Some(sending.load.total());
+                    self.fed(phase, &task, sending.command.clone(), sending.load.clone().start(), total).await?;
+                }
                 Action::Feed(feed) => self.feed(phase, &task, feed).await?,
                 Action::Derive(derive) => {
                     let following = self.derive(phase, &task, derive).await?;

@@ -308,7 +308,7 @@ fn as_login(task: &mut Task) {
         Action::Poll(poll) => poll.probe = poll.probe.clone().without_sudo(),
         Action::Derive(derive) => derive.question = derive.question.clone().without_sudo(),
         Action::Feed(feed) => feed.command = feed.command.clone().without_sudo(),
-        Action::Transfer => {}
+        Action::Transfer | Action::Send(_) => {}
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::artifact::Load;
 use crate::command::{Command, EnvValue};
 use crate::document::{Node, Problems};
 use crate::event::Phase;
@@ -18,6 +19,7 @@ pub mod directory;
 pub mod file;
 pub mod free_ports;
 pub mod ground;
+pub mod images;
 pub mod link;
 pub mod local;
 pub mod nginx;
@@ -43,6 +45,8 @@ pub enum Kind {
     Settings,
     /// Links shared files and folders into the release.
     Link,
+    /// Sends container images.
+    Images,
     /// Runs a command on the host.
     Run,
     /// Runs one exact command as root.
@@ -76,6 +80,7 @@ impl Kind {
         Self::Upload,
         Self::Settings,
         Self::Link,
+        Self::Images,
         Self::Run,
         Self::Sudo,
         Self::Systemd,
@@ -97,6 +102,7 @@ impl Kind {
             Self::Upload => "upload",
             Self::Settings => "settings",
             Self::Link => "link",
+            Self::Images => "images",
             Self::Run => "run",
             Self::Sudo => "sudo",
             Self::Systemd => "systemd",
@@ -119,6 +125,7 @@ impl Kind {
             Self::Upload => upload::SUMMARY,
             Self::Settings => settings::SUMMARY,
             Self::Link => link::SUMMARY,
+            Self::Images => images::SUMMARY,
             Self::Run => run::SUMMARY,
             Self::Sudo => sudo::SUMMARY,
             Self::Systemd => systemd::SUMMARY,
@@ -141,6 +148,7 @@ impl Kind {
             Self::Upload => upload::EXAMPLE,
             Self::Settings => settings::EXAMPLE,
             Self::Link => link::EXAMPLE,
+            Self::Images => images::EXAMPLE,
             Self::Run => run::EXAMPLE,
             Self::Sudo => sudo::EXAMPLE,
             Self::Systemd => systemd::EXAMPLE,
@@ -160,7 +168,7 @@ impl Kind {
     pub fn phases(self) -> &'static [Phase] {
         match self {
             Self::Local => &[Phase::Build],
-            Self::Upload | Self::Settings | Self::Link => &[Phase::Prepare],
+            Self::Upload | Self::Settings | Self::Link | Self::Images => &[Phase::Prepare],
             Self::Swap => &[Phase::Publish],
             Self::Compose => &[Phase::Prepare, Phase::Publish, Phase::Finish],
             Self::Run | Self::Sudo | Self::Systemd | Self::Wait => {
@@ -194,6 +202,8 @@ pub enum Step {
     Settings(settings::Settings),
     /// See [`link`].
     Link(link::Link),
+    /// See [`images`].
+    Images(images::Images),
     /// See [`run`].
     Run(run::Run),
     /// See [`sudo`].
@@ -228,6 +238,7 @@ impl Step {
             Kind::Upload => upload::Upload::read(body, problems).map(Self::Upload),
             Kind::Settings => settings::Settings::read(body, problems).map(Self::Settings),
             Kind::Link => link::Link::read(body, problems).map(Self::Link),
+            Kind::Images => images::Images::read(body, problems).map(Self::Images),
             Kind::Run => run::Run::read(body, problems).map(Self::Run),
             Kind::Sudo => sudo::Sudo::read(body, problems).map(Self::Sudo),
             Kind::Systemd => systemd::Systemd::read(body, problems).map(Self::Systemd),
@@ -250,6 +261,7 @@ impl Step {
             Self::Upload(_) => "Upload the release".to_owned(),
             Self::Settings(step) => format!("Write {}", step.to),
             Self::Link(_) => "Link shared files".to_owned(),
+            Self::Images(step) => step.title(),
             Self::Run(step) => step.command.clone(),
             Self::Sudo(step) => format!("sudo {}", step.argv.join(" ")),
             Self::Systemd(step) => step.title(),
@@ -268,6 +280,7 @@ impl Step {
     /// The programs that the host needs for this step; facts say where they are.
     pub fn programs(&self) -> Vec<String> {
         match self {
+            Self::Images(step) => step.programs(),
             Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
             Self::Compose(step) => step.programs(),
@@ -338,6 +351,7 @@ impl Step {
             | Self::FreePorts(_) => Ok(Vec::new()),
             Self::Settings(step) => step.tasks(context),
             Self::Link(step) => Ok(step.tasks(context)),
+            Self::Images(step) => step.tasks(context),
             Self::Run(step) => Ok(step.tasks(context)),
             Self::Sudo(step) => step.tasks(context),
             Self::Systemd(step) => step.tasks(context),
@@ -506,6 +520,7 @@ impl Task {
             Action::Poll(poll) => Some(&poll.probe),
             Action::Derive(derive) => Some(&derive.question),
             Action::Feed(feed) => Some(&feed.command),
+            Action::Send(sending) => Some(&sending.command),
             Action::Transfer => None,
         }
     }
@@ -524,6 +539,17 @@ pub enum Action {
     Feed(Feed),
     /// Sends the release: what is in it stands in the host's plan.
     Transfer,
+    /// Sends images.
+    Send(Sending),
+}
+
+/// Images on their way to a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sending {
+    /// Receives them on its standard input.
+    pub command: Command,
+    /// What is sent.
+    pub load: Load,
 }
 
 /// A question whose answer decides which tasks follow: where only the host knows, at that very moment.

@@ -128,8 +128,11 @@ impl Freezing {
         for (name, builds, image) in resolved.images() {
             match (self.images, builds, image) {
                 (Images::Build, true, _) => built.push(name.to_owned()),
-                // Whatever made the images gave them their tags.
-                (Images::Push, true, _) => {}
+                // They were sent under the names that Compose gives to what it builds.
+                (Images::Push, true, image) => {
+                    let own = format!("{}-{name}", docker.project);
+                    tags.push((name, image.map_or(own, str::to_owned)));
+                }
                 (_, _, Some(image)) => {
                     pulled.push(name.to_owned());
                     tags.push((name, image.to_owned()));

@@ -29,7 +29,7 @@ fn shown(tasks: &[Task]) -> String {
             Action::Poll(poll) => format!("until {}", poll.judge_text()),
             Action::Derive(_) => "asks again".to_owned(),
             Action::Feed(feed) => short(&feed.command),
-            Action::Transfer => String::new(),
+            Action::Transfer | Action::Send(_) => String::new(),
         };
         format!("{}: {action}", task.name)
     };
@@ -179,6 +179,7 @@ fn images_are_built_or_pulled_and_kept_for_the_release() {
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Pull missing images of db: compose --file RECORD/compose.build.json pull --policy missing db
     Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
+    Keep the image of web: docker image tag web:dev ship/app-web:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
 }

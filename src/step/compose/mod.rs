@@ -47,7 +47,8 @@ pub enum Images {
     Build,
     /// All are pulled where they are missing; nothing is built.
     Pull,
-    /// What has `build` was sent to the host by a step before, under the release's tag.
+    /// What has `build` was built elsewhere and sent by an `images` step before, under the name that Compose gives it;
+    /// the rest is pulled where it is missing.
     Push,
 }
 
