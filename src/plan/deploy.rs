@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::render::{PlannedStep, gather, tasks};
+use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
 use super::{HostPlan, Obstacle, Plan, env_files, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
@@ -192,7 +192,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     finish.extend(removal(layout, &prune));
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
-    let each = |phase, act: &dyn Fn(&Step, &Context<'_>) -> Result<Vec<Task>, String>| {
+    let each = |phase, act: Act<'_>| {
         gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
     };
     finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);

@@ -159,6 +159,9 @@ pub fn tasks(
     gather(steps, phase, layout, facts, release, expected, put_back, &|step, context| step.tasks(context))
 }
 
+/// What is made of a step: its tasks, or what removes what they made.
+pub type Act<'a> = &'a dyn Fn(&Step, &Context<'_>) -> Result<Vec<Task>, String>;
+
 /// What `act` makes of each of `steps` in `phase`, for a release. The errors name what the host lacks.
 #[expect(clippy::too_many_arguments, reason = "a step's context, spelt out once")]
 pub fn gather(
@@ -169,7 +172,7 @@ pub fn gather(
     release: &ReleaseId,
     expected: &Expected,
     put_back: bool,
-    act: &dyn Fn(&Step, &Context<'_>) -> Result<Vec<Task>, String>,
+    act: Act<'_>,
 ) -> Result<Vec<Task>, Vec<String>> {
     let mut tasks = Vec::new();
     let mut lacking = Vec::new();
