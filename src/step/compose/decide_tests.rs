@@ -1,6 +1,16 @@
 //! Every decision about a release of Compose, from answers as Docker gives them to commands.
 
-use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::Images;
+use super::super::docker::Docker;
+use super::super::service::{Choice, Service, Services, Way};
+use super::{Decide, Freezing, Site};
+use crate::command::Command;
+use crate::layout::{Layout, ReleaseId};
+use crate::secret::Secret;
+use crate::step::{Action, Judge, Poll, Task};
 
 fn site() -> Site {
     Site {
