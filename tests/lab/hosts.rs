@@ -16,6 +16,8 @@ pub struct Lab {
 pub struct Host {
     pub name: String,
     pub http_port: u16,
+    /// A second port of a host for containers, its 443.
+    pub https_port: Option<u16>,
     pub container: String,
     pub password_file: Option<PathBuf>,
 }
@@ -38,6 +40,7 @@ impl Lab {
         Host {
             name: name.to_owned(),
             http_port: u16::try_from(host["http_port"].as_u64().expect("http_port")).expect("a port"),
+            https_port: host["https_port"].as_u64().and_then(|port| u16::try_from(port).ok()),
             container: host["container"].as_str().expect("container").to_owned(),
             password_file: host["password_file"].as_str().map(PathBuf::from),
         }
