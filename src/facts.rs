@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
+mod detached;
+
+pub use detached::{Detached, DetachedState};
+
 /// The state of a release, kept in `.ship/releases/<id>/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,6 +133,8 @@ pub struct Facts {
     pub shared: BTreeSet<String>,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
+    /// The detached commands that it knows of, by key.
+    pub detached: BTreeMap<String, Detached>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.
@@ -210,10 +216,12 @@ impl Survey<'_> {
              [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              {shared}\
+             {detached}\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
              :",
             root = quote(self.layout.root()),
+            detached = detached::LOOK,
         ))
     }
 
@@ -332,6 +340,7 @@ impl Facts {
                 self.readable.insert(value.to_owned());
             }
             "hold" => self.hold = Some(value.to_owned()),
+            "detached" => self.detached.extend(detached::read(value)),
             "history" => self.history.push(value.to_owned()),
             _ => {}
         }

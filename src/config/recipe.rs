@@ -97,6 +97,8 @@ pub struct Modifiers {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// Commands go on when the connection is gone.
+    pub detach: bool,
 }
 
 impl Recipe {

@@ -103,7 +103,7 @@ impl HostPlan {
             .iter()
             .filter_map(|task| match &task.action {
                 Action::Command(command) => Some(command.display()),
-                Action::Poll(_) | Action::Transfer => None,
+                Action::Poll(_) | Action::Detached(_) | Action::Transfer => None,
             })
             .collect()
     }

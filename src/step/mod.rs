@@ -11,6 +11,7 @@ use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 
+pub mod detach;
 pub mod link;
 pub mod local;
 pub mod run;
@@ -116,6 +117,11 @@ impl Kind {
     /// Whether the strings of the body are shell text, in which inserted values are quoted.
     pub fn is_shell(self) -> bool {
         matches!(self, Self::Local | Self::Run)
+    }
+
+    /// Whether its commands can run detached.
+    pub fn can_detach(self) -> bool {
+        matches!(self, Self::Run)
     }
 
     /// Checks the body as it stands in the recipe, before templates are rendered.
@@ -242,6 +248,8 @@ pub struct Context<'a> {
     pub timeout: Option<Duration>,
     /// How often a command may be tried in all.
     pub attempts: u32,
+    /// Its place in the recipe, where its commands run detached.
+    pub detach: Option<usize>,
 }
 
 impl Context<'_> {
@@ -265,6 +273,17 @@ impl Context<'_> {
     /// A task of this step.
     pub fn task(&self, action: Action) -> Task {
         Task { name: self.name.to_owned(), attempts: self.attempts.max(1), ..Task::new("", action) }
+    }
+
+    /// What runs `command`: detached, where the step says so.
+    pub fn runs(&self, command: Command) -> Action {
+        match self.detach {
+            Some(place) => {
+                let detached = detach::Detached::new(command, self.name, place, self.layout, self.release);
+                Action::Detached(Box::new(detached))
+            }
+            None => Action::Command(command),
+        }
     }
 
     /// Where `program` is on the host, or a sentence that says that it is missing.
@@ -338,6 +357,7 @@ impl Task {
         match &self.action {
             Action::Command(command) => Some(command),
             Action::Poll(poll) => Some(&poll.probe),
+            Action::Detached(detached) => Some(&detached.command),
             Action::Transfer => None,
         }
     }
@@ -350,6 +370,8 @@ pub enum Action {
     Command(Command),
     /// Runs a read-only command until it is judged.
     Poll(Poll),
+    /// Runs a command that goes on when the connection is gone; status 0 is success.
+    Detached(Box<detach::Detached>),
     /// Sends the release: what is in it stands in the host's plan.
     Transfer,
 }
