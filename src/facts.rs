@@ -13,6 +13,8 @@ use crate::layout::{Layout, ReleaseId};
 mod detached;
 
 pub use detached::{Detached, DetachedState};
+pub mod found;
+pub mod written;
 
 /// The state of a release, kept in `.ship/releases/<id>/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +133,8 @@ pub struct Facts {
     pub releases: BTreeMap<ReleaseId, Release>,
     /// The shared files and folders that exist, of those that were asked for.
     pub shared: BTreeSet<String>,
+    /// Whether the deploy lock is there and the login user may take it.
+    pub lockable: bool,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
     /// The detached commands that it knows of, by key.
@@ -217,6 +221,7 @@ impl Survey<'_> {
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              {shared}\
              {detached}\
+             [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
              :",
@@ -336,6 +341,7 @@ impl Facts {
             "shared" => {
                 self.shared.insert(value.to_owned());
             }
+            "lockable" => self.lockable = true,
             "readable" => {
                 self.readable.insert(value.to_owned());
             }

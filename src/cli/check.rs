@@ -4,16 +4,17 @@ use super::args::{Global, SelectArgs};
 use super::look::Look;
 use super::machine::Machine;
 use super::project::{Project, ReleaseFacts, problems};
-use crate::command::Command;
+use crate::command::{Command, join};
 use crate::error::{Error, Kind};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::fleet::{Answer, Member, ask, each};
-use crate::layout::ReleaseId;
+use crate::layout::{Layout, ReleaseId};
 use crate::output::visible;
 use crate::plan::deploy::obstacles_of;
-use crate::plan::render::tasks;
-use crate::plan::sudoers::{file_name, fragment};
+use crate::plan::render::{PlannedStep, tasks};
+use crate::plan::rights::{Right, Rights};
+use crate::plan::sudoers::{file_name, fragment, lines};
 use crate::step::swap::Expected;
 
 /// What the recipe runs through sudo on a host, and what the host lacks for its steps.
@@ -22,11 +23,16 @@ fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<S
         return Ok((Vec::new(), Vec::new()));
     };
     let steps = project.steps_to_check(host).map_err(|found| problems(&found, false))?;
-    let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return Ok((Vec::new(), Vec::new())) };
+    Ok(rights_of(&steps, &member.layout, facts))
+}
+
+/// The commands that sudo runs for `steps`, and what the host lacks for them.
+pub fn rights_of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> (Vec<Vec<String>>, Vec<String>) {
     let (mut commands, mut lacking) = (Vec::new(), Vec::new());
+    let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return (commands, lacking) };
     for phase in [Phase::Prepare, Phase::Publish, Phase::Finish] {
         // As for the way back, which needs the most.
-        match tasks(&steps, phase, &member.layout, facts, &release, &Expected::default(), true) {
+        match tasks(steps, phase, layout, facts, &release, &Expected::default(), true) {
             Ok(made) => {
                 for argv in made.iter().filter_map(|task| task.command()?.sudo_argv()) {
                     if !commands.iter().any(|known: &Vec<String>| known == argv) {
@@ -37,12 +43,12 @@ fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<S
             Err(found) => lacking.extend(found),
         }
     }
-    Ok((commands, lacking))
+    (commands, lacking)
 }
 
 /// `ship check`. Changes nothing; the exit code is 3 where any host is not ready.
 pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Result<(), Error> {
-    let mut look = Look::connect(global, machine, args).await?;
+    let mut look = Look::connect_for(global, machine, args, |project, host| project.needs_sudo(host)).await?;
     let facts = look.facts().await?;
     let mut wanted = Vec::new();
     for (member, (_, facts)) in look.members.iter().zip(&facts) {
@@ -50,7 +56,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
     }
     let rights = each(&look.members, |index, member| {
         let commands = wanted.get(index).map(|(commands, _)| commands.clone()).unwrap_or_default();
-        async move { sudo_rights(&member, commands).await }
+        async move { ask_sudo(&member, &commands).await }
     })
     .await;
     let mut text = String::new();
@@ -81,13 +87,20 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         for lack in lacking {
             bad(lack.clone(), None);
         }
-        for right in &rights {
-            if let Some(missing) = &right.missing {
-                bad(format!("sudo {}: {missing}", right.command), Some("`ship sudoers` prints the rule".to_owned()));
-            }
+        let has_password = member.target.sudo.is_some();
+        let sudo = judge_sudo(commands, &rights, &facts.user, has_password);
+        for line in sudo.bad {
+            bad(line, None);
         }
-        if rights.iter().all(|right| right.missing.is_none()) && !commands.is_empty() {
-            text.push_str(&format!("  ✓ {} sudo commands allowed without a password\n", commands.len()));
+        if !sudo.missing.is_empty() {
+            let file = file_name(&look.project.inventory.app);
+            text.push_str(&format!("    as root, with `visudo -f /etc/sudoers.d/{file}`, add:\n"));
+            text.extend(sudo.missing.iter().map(|line| format!("      {line}\n")));
+        }
+        text.extend(sudo.good.map(|line| format!("  ✓ {line}\n")));
+        if !sudo.wider.is_empty() {
+            text.push_str("  ! sudo allows more than the recipe needs:\n");
+            text.extend(sudo.wider.iter().map(|line| format!("      {line}\n")));
         }
         let free = facts.free_kib.map_or("unknown".to_owned(), |kib| format!("{} MiB", kib >> 10));
         text.push_str(&format!("  ✓ {} free in {}, {} releases\n", free, facts.nearest, facts.releases.len()));
@@ -100,60 +113,80 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
     }
 }
 
-/// One command that the recipe runs through sudo.
-struct Right {
-    command: String,
-    /// What is missing; `None` where it is allowed without a password.
-    missing: Option<&'static str>,
+/// What sudo says about the commands that the recipe runs through it.
+#[derive(Default)]
+struct Sudo {
+    /// What it lists; `None` where it lists nothing.
+    rights: Option<Rights>,
+    /// For each command, whether sudo allows it.
+    allowed: Vec<bool>,
 }
 
+/// Asks sudo, in the host's long-lived shell, to which its ticket belongs where a password was proven.
+///
 /// `sudo -l COMMAND` says whether the command is allowed, but also for one that needs a password, so the
 /// listing decides about that (sudo(8), `-l`; sudoers(5), `NOPASSWD`).
-async fn sudo_rights(member: &Member, commands: Vec<Vec<String>>) -> Vec<Right> {
+async fn ask_sudo(member: &Member, commands: &[Vec<String>]) -> Sudo {
     if commands.is_empty() {
-        return Vec::new();
+        return Sudo::default();
     }
-    let mut listing = String::new();
-    let mut rights = Vec::new();
-    if let Ok(answers) = ask(member.session.as_ref(), vec![Command::argv(["sudo", "-n", "-l"])]).await {
-        listing =
-            answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();
-    }
+    let quiet = "</dev/null 2>/dev/null 8>&-";
+    let mut each = String::new();
     for argv in commands {
-        let question = ["sudo", "-n", "-l", "--"].into_iter().map(str::to_owned).chain(argv.iter().cloned());
-        let answers = ask(member.session.as_ref(), vec![Command::argv(question)]).await;
-        let allowed = answers.is_ok_and(|answers| answers.iter().all(Answer::success));
-        let command = argv.join(" ");
-        let missing = match (allowed, without_password(&listing, &command)) {
-            (false, _) => Some("not allowed"),
-            (true, false) => Some("allowed, but it needs a password"),
-            (true, true) => None,
-        };
-        rights.push(Right { command: visible(command.as_bytes()), missing });
+        let argv = join(argv.iter().map(String::as_str));
+        each.push_str(&format!("sudo -n -l -- {argv} >/dev/null {quiet} && echo yes || echo no\n"));
     }
-    rights
+    let listing = format!("sudo -n -l {quiet} || :");
+    let batch = vec![Command::session(listing), Command::session(format!("{{ {each}}}"))];
+    let answers = ask(member.session.as_ref(), batch).await.unwrap_or_default();
+    let text =
+        |index: usize| answers.get(index).map(|answer: &Answer| String::from_utf8_lossy(&answer.stdout).into_owned());
+    Sudo {
+        rights: text(0).filter(|listing| !listing.trim().is_empty()).map(|listing| Rights::parse(&listing)),
+        allowed: text(1).unwrap_or_default().lines().map(|line| line == "yes").collect(),
+    }
 }
 
-/// Whether a listing of `sudo -l` allows exactly `command`, or everything, without a password.
-fn without_password(listing: &str, command: &str) -> bool {
-    // A long rule goes on in the next line, indented further than the rule itself.
-    let mut rules: Vec<String> = Vec::new();
-    for line in listing.lines() {
-        match (line.trim_start().starts_with('('), rules.last_mut()) {
-            (true, _) => rules.push(line.trim().to_owned()),
-            (false, Some(rule)) if line.starts_with("     ") => {
-                rule.push(' ');
-                rule.push_str(line.trim());
-            }
-            _ => {}
+/// What `ship check` says about sudo on one host.
+#[derive(Default)]
+struct SudoReport {
+    good: Option<String>,
+    bad: Vec<String>,
+    missing: Vec<String>,
+    wider: Vec<String>,
+}
+
+fn judge_sudo(commands: &[Vec<String>], sudo: &Sudo, user: &str, has_password: bool) -> SudoReport {
+    let mut report = SudoReport::default();
+    let Some(rights) = &sudo.rights else {
+        if has_password {
+            report.good = Some("sudo takes the password; it lists no rights without asking again".to_owned());
+        } else if !commands.is_empty() {
+            report.bad.push("sudo lists nothing that the user may do without a password".to_owned());
+            report.missing = lines(user, commands);
         }
+        return report;
+    };
+    let shown = |argv: &[String]| visible(argv.join(" ").as_bytes());
+    let mut missing = Vec::new();
+    for (index, argv) in commands.iter().enumerate() {
+        let allowed = sudo.allowed.get(index).copied().unwrap_or(false);
+        match rights.of(argv, allowed) {
+            Right::Free => continue,
+            Right::Password if has_password => continue,
+            Right::Password => report.bad.push(format!("sudo {}: allowed, but it needs a password", shown(argv))),
+            Right::Missing => report.bad.push(format!("sudo {}: not allowed", shown(argv))),
+        }
+        missing.push(argv.clone());
     }
-    rules
-        .iter()
-        .filter_map(|rule| rule.split_once("NOPASSWD:"))
-        .flat_map(|(_, commands)| commands.split(", "))
-        .map(|allowed| allowed.trim().replace('\\', ""))
-        .any(|allowed| allowed == "ALL" || allowed == command || allowed == format!("{command} \"\""))
+    report.missing = lines(user, &missing);
+    if missing.is_empty() && !commands.is_empty() {
+        let how = if has_password { "with the password, or without" } else { "without a password" };
+        report.good = Some(format!("{} sudo commands allowed {how}", commands.len()));
+    }
+    let wider = rights.wider(commands);
+    report.wider = wider.iter().map(|wider| visible(format!("{}  # {}", wider.rule, wider.why).as_bytes())).collect();
+    report
 }
 
 /// `ship sudoers`: the fragment of each host; hosts with the same one are named together.
@@ -191,14 +224,39 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
 mod tests {
     use super::*;
 
-    const LISTING: &str = "User deployer may run the following commands on web1:\n    (ALL : ALL) NOPASSWD: /usr/bin/systemctl restart nginx, /usr/bin/systemctl start nginx\n    (root) PASSWD: /usr/bin/systemctl restart app\n    (root) NOPASSWD: /usr/bin/chown -R a\\:b /srv\n";
+    fn judged(listing: &str, allowed: &[bool], has_password: bool) -> SudoReport {
+        let argv = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let commands = [argv("/usr/bin/systemctl restart app"), argv("/usr/bin/systemctl restart nginx")];
+        let sudo = Sudo { rights: Some(Rights::parse(listing)), allowed: allowed.to_vec() };
+        judge_sudo(&commands, &sudo, "deployer", has_password)
+    }
 
     #[test]
-    fn a_rule_that_needs_a_password_is_not_enough() {
-        assert!(without_password(LISTING, "/usr/bin/systemctl start nginx"));
-        assert!(without_password(LISTING, "/usr/bin/chown -R a:b /srv"));
-        assert!(!without_password(LISTING, "/usr/bin/systemctl restart app"));
-        assert!(!without_password(LISTING, "/usr/bin/systemctl restart"));
-        assert!(without_password("    (ALL) NOPASSWD: ALL\n", "/bin/anything"));
+    fn what_is_missing_is_printed_as_the_line_to_add() {
+        let listing = "    (root) PASSWD: /usr/bin/systemctl restart app\n";
+        let report = judged(listing, &[true, false], false);
+        assert_eq!(
+            report.bad,
+            [
+                "sudo /usr/bin/systemctl restart app: allowed, but it needs a password",
+                "sudo /usr/bin/systemctl restart nginx: not allowed"
+            ]
+        );
+        assert_eq!(
+            report.missing,
+            [
+                "deployer ALL=(root) NOPASSWD: /usr/bin/systemctl restart app",
+                "deployer ALL=(root) NOPASSWD: /usr/bin/systemctl restart nginx"
+            ]
+        );
+        let report = judged(listing, &[true, false], true);
+        assert_eq!((report.bad.len(), report.missing.len()), (1, 1));
+    }
+
+    #[test]
+    fn more_than_is_needed_is_a_warning() {
+        let report = judged("    (ALL : ALL) ALL\n", &[true, true], true);
+        assert!(report.bad.is_empty());
+        assert_eq!(report.wider, ["(ALL : ALL) ALL  # every command"]);
     }
 }

@@ -320,5 +320,12 @@ pub static STEP: Table = Table {
             "a command of `prepare` or `finish` goes on when the connection or the laptop is gone; this run or the next finds it again",
         ),
         key("tolerate", KeyKind::Boolean, Absent::Default("false"), "a failure is reported and the run goes on"),
+        key("creates", KeyKind::Template, Absent::None, "in `setup`: nothing is done where this path is there"),
+        key(
+            "done_when",
+            KeyKind::Template,
+            Absent::None,
+            "in `setup`: nothing is done where this shell command, run by the login user, ends with 0",
+        ),
     ],
 };

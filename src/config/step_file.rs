@@ -40,7 +40,7 @@ pub fn read(phase: Phase, node: &Node, problems: &mut Problems) -> Option<StepSp
     };
     check_phase(phase, kind, entry, problems);
     if modifiers.detach {
-        check_detach(phase, kind, &entries, problems);
+        check_detach(phase, kind, entries, problems);
     }
     // A body with templates can be checked only when it is rendered.
     if !has_template(&entry.node) {
@@ -92,6 +92,15 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
             }
         }
     }
+    let creates = reader.node("creates").cloned().filter(|_| reader.string("creates").is_some());
+    let done_when = reader.node("done_when").cloned().filter(|_| reader.string("done_when").is_some());
+    for key in ["creates", "done_when"] {
+        if let Some(entry) = reader.entry(key).filter(|_| phase != Phase::Setup) {
+            let message =
+                format!("`{key}` has no meaning in `{}`: only `setup` looks whether it is done", phase.name());
+            reader.problem(&entry.key_place, message, None, None);
+        }
+    }
     let attempts = reader.typed("attempts", "expected a whole number, 1 or more", |value| match value {
         Value::Integer(number) => u32::try_from(*number).ok().filter(|number| *number > 0),
         _ => None,
@@ -108,6 +117,8 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
         attempts: attempts.unwrap_or_default(),
         tolerate: reader.boolean("tolerate").unwrap_or_default(),
         detach: reader.boolean("detach").unwrap_or_default(),
+        creates,
+        done_when,
     }
 }
 

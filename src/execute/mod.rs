@@ -22,6 +22,7 @@ use crate::step::Task;
 pub mod host;
 pub mod lifeline;
 pub mod local;
+pub mod setup;
 
 use host::{Host, Stop};
 use lifeline::Lifeline;
@@ -440,7 +441,8 @@ impl Execution {
     }
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+/// The word of the history for how a run ended.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
         Outcome::Failed => "failed",

@@ -16,7 +16,12 @@ pub mod env;
 pub mod prune;
 pub mod record;
 pub mod render;
+pub mod rights;
 pub mod rollback;
+pub mod setup;
+#[cfg(test)]
+mod setup_tests;
+pub mod setup_text;
 pub mod show;
 pub mod sudoers;
 pub mod transfer;

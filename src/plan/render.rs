@@ -7,7 +7,7 @@ use crate::command::EnvValue;
 use crate::config::recipe::StepSpec;
 use crate::config::scope::Scope;
 use crate::config::selection::Host;
-use crate::document::{Place, Problems};
+use crate::document::{Place, Problem, Problems};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -37,6 +37,10 @@ pub struct PlannedStep {
     pub detach: Option<usize>,
     /// See [`Task::stage`].
     pub stage: u32,
+    /// In `setup`: what is there once the step is done.
+    pub creates: Option<String>,
+    /// In `setup`: shell text whose status 0 says that the step is done.
+    pub done_when: Option<String>,
     /// Where it stands in the recipe.
     pub place: Place,
 }
@@ -48,11 +52,16 @@ pub struct Filter {
     pub skip: Vec<String>,
     /// The only steps to take, by name, kind or tag; empty for all.
     pub only: Vec<String>,
+    /// Whether `setup` is meant, and not what a deploy does.
+    pub setup: bool,
 }
 
 impl Filter {
     /// Whether the step takes part. `swap` always does: without it nothing is published.
     fn takes(&self, spec: &StepSpec) -> bool {
+        if self.setup != (spec.phase == Phase::Setup) {
+            return false;
+        }
         if spec.kind == crate::step::Kind::Swap {
             return true;
         }
@@ -117,6 +126,9 @@ pub fn steps(
             continue;
         }
         if let Some(step) = Step::read(spec.kind, &rendered.body, &mut problems) {
+            if let Err(reason) = step.suits(spec.phase, rendered.creates.is_some() || rendered.done_when.is_some()) {
+                problems.push(Problem::at(&spec.body.place, reason));
+            }
             planned.push(PlannedStep {
                 phase: spec.phase,
                 name: rendered.name.unwrap_or_else(|| step.title()),
@@ -128,6 +140,8 @@ pub fn steps(
                 tolerate: spec.modifiers.tolerate,
                 detach: spec.modifiers.detach.then_some(place),
                 stage: if spec.phase == Phase::Prepare { stage } else { 0 },
+                creates: rendered.creates,
+                done_when: rendered.done_when,
                 place: spec.body.place.clone(),
             });
         }

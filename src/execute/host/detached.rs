@@ -239,7 +239,7 @@ mod tests {
             let (sender, receiver) = mpsc::channel(8);
             let text = batch.first().map(Command::display).unwrap_or_default();
             let offset = text.split_once("o=").and_then(|(_, rest)| rest.split(';').next());
-            let said = offset.map_or_else(|| text.split(' ').next().unwrap_or_default(), |offset| offset);
+            let said = offset.unwrap_or_else(|| text.split(' ').next().unwrap_or_default());
             self.0.heard.lock().unwrap().push(said.to_owned());
             let (output, end) = match said {
                 "0" => ("abc", Reply::Lost(Lost { reason: "reset".to_owned() })),
