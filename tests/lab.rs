@@ -12,5 +12,7 @@ mod django;
 mod hosts;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/setup.rs"]
+mod setup;
 #[path = "lab/visitor.rs"]
 mod visitor;

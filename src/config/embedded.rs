@@ -5,6 +5,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("django.toml", include_str!("../../recipes/django.toml")),
     ("django/deployment.json.j2", include_str!("../../recipes/django/deployment.json.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
+    ("static/site.nginx.j2", include_str!("../../recipes/static/site.nginx.j2")),
 ];
 
 #[cfg(test)]
