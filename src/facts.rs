@@ -14,6 +14,7 @@ mod detached;
 
 pub use detached::{Detached, DetachedState};
 pub mod found;
+pub mod images;
 pub mod written;
 
 /// The state of a release, kept in `.ship/releases/<id>/state`.
@@ -139,6 +140,8 @@ pub struct Facts {
     pub readable: BTreeSet<String>,
     /// The detached commands that it knows of, by key.
     pub detached: BTreeMap<String, Detached>,
+    /// What the host's Docker has, where that was asked and it answered.
+    pub images: Option<images::Images>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.

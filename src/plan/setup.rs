@@ -307,7 +307,7 @@ fn as_login(task: &mut Task) {
         Action::Command(command) => *command = command.clone().without_sudo(),
         Action::Poll(poll) => poll.probe = poll.probe.clone().without_sudo(),
         // A setup is followed to its end.
-        Action::Detached(_) | Action::Transfer => {}
+        Action::Detached(_) | Action::Transfer | Action::Send(_) => {}
     }
 }
 
