@@ -70,6 +70,12 @@ pub struct Info {
     pub revision: String,
     /// Branch, author and title, for people.
     pub description: String,
+    /// The branch, where it was made from one.
+    pub branch: String,
+    /// The author of the commit.
+    pub author: String,
+    /// The title of the commit.
+    pub title: String,
     /// Who made it.
     pub by: String,
 }
