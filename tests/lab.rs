@@ -6,6 +6,8 @@
 
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
+#[path = "lab/detach.rs"]
+mod detach;
 #[path = "lab/django.rs"]
 mod django;
 #[path = "lab/hosts.rs"]
@@ -16,6 +18,8 @@ mod images;
 mod password;
 #[path = "lab/services.rs"]
 mod services;
+#[path = "lab/settings.rs"]
+mod settings;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/visitor.rs"]
