@@ -5,6 +5,8 @@
 //! ever looked at. The deploy lock is none of its business: the shell that starts it keeps that to itself.
 //! Deliberately absent: following it (`execute`).
 
+use std::collections::BTreeMap;
+
 use sha2::Digest as _;
 
 use crate::command::{Command, EnvValue, quote};
@@ -41,26 +43,40 @@ pub struct Detached {
     key: String,
     /// GNU tar copies a list of names that may hold any byte.
     gnu_tar: bool,
-    /// What the survey saw of it.
-    known: Option<Known>,
+    /// A digest of the files and settings that it works on.
+    tree: String,
+    /// What the survey saw, of all.
+    seen: BTreeMap<String, Known>,
 }
 
 impl Detached {
     /// `command` of the step at `place` of the recipe, for `release`.
     pub fn new(command: Command, name: &str, place: usize, layout: &Layout, release: &ReleaseId) -> Self {
         let (name, layout, release) = (name.to_owned(), layout.clone(), release.clone());
-        Self { command, name, place, release, layout, key: String::new(), gnu_tar: false, known: None }
+        let (key, tree) = (String::new(), String::new());
+        Self { command, name, place, release, layout, key, gnu_tar: false, tree, seen: BTreeMap::new() }
     }
 
     /// Names it by what it does, what it works on and in which environment. The release's own name and paths do
     /// not count, so that the next deploy of the same thing finds it.
     pub fn of(self, tree: &str, facts: &Facts) -> Self {
+        let tree = sha2::Sha256::digest(tree.replace(self.release.as_str(), "{release}"));
+        let tree = tree.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { tree, seen: facts.detached.clone(), gnu_tar: facts.gnu_tar, ..self }.named()
+    }
+
+    /// Another command of the same step, on the same files: for one that is known only when a host has answered.
+    pub fn running(&self, name: &str, command: Command) -> Self {
+        Self { name: name.to_owned(), command, ..self.clone() }.named()
+    }
+
+    fn named(self) -> Self {
         let mut digest = sha2::Sha256::new();
         let mut add = |text: &str| {
             digest.update(text.replace(self.release.as_str(), "{release}"));
             digest.update([0]);
         };
-        add(tree);
+        add(&self.tree);
         add(&self.place.to_string());
         add(&self.command.words());
         add(self.command.folder().unwrap_or_default());
@@ -72,8 +88,7 @@ impl Detached {
             });
         }
         let key: String = digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let known = facts.detached.get(&key).cloned();
-        Self { key, known, gnu_tar: facts.gnu_tar, ..self }
+        Self { key, ..self }
     }
 
     /// The release that it works in when it is started now.
@@ -83,7 +98,7 @@ impl Detached {
 
     /// What the plan says of it.
     pub fn outlook(&self) -> &'static str {
-        match self.known.as_ref().map(|known| &known.state) {
+        match self.seen.get(&self.key).map(|known| &known.state) {
             Some(DetachedState::Runs) => "detached: it runs there already, and is followed to its end",
             Some(DetachedState::Ended(0)) => "detached: it succeeded there already, and is taken up",
             _ => "detached: it goes on when the connection is lost, and is found again",
