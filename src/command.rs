@@ -288,25 +288,50 @@ impl Command {
             let _ = write!(line, " export {name}={};", quote(value));
         }
         match (self.sudo, call) {
-            (true, SudoCall::WithoutPassword) => line.push_str(" exec sudo -n -- "),
             // A builtin `printf`, or the password would be an argument of a process.
             (true, SudoCall::PasswordIn(variable)) => {
-                let _ = write!(line, " {{ printf '%s\\n' \"${variable}\"; exec cat; }} | sudo -S -p '' -- ");
+                let program = self.program_words();
+                let _ = write!(line, " {{ printf '%s\\n' \"${variable}\"; exec cat; }} | sudo -S -p '' -- {program}");
             }
-            (false, _) => {
-                // GNU and BusyBox both take whole seconds and `-k`.
-                let seconds = self.timeout.as_secs().max(1);
-                let _ = write!(line, " exec timeout -k {KILL_AFTER} {seconds} ");
-            }
-        }
-        match &self.program {
-            Program::Argv(words) => line.push_str(&join(words.iter().map(String::as_str))),
-            Program::Shell(text) | Program::Session(text) => {
-                let _ = write!(line, "/bin/sh -c {}", quote(text));
+            _ => {
+                let _ = write!(line, " exec {}", self.words());
             }
         }
         line.push_str(" )");
         line
+    }
+
+    /// The program with what bounds it or makes it root's, as words of shell, without its folder and environment.
+    pub fn words(&self) -> String {
+        let program = self.program_words();
+        if self.sudo {
+            return format!("sudo -n -- {program}");
+        }
+        // GNU and BusyBox both take whole seconds and `-k`.
+        format!("timeout -k {KILL_AFTER} {} {program}", self.timeout.as_secs().max(1))
+    }
+
+    fn program_words(&self) -> String {
+        match &self.program {
+            Program::Argv(words) => join(words.iter().map(String::as_str)),
+            Program::Shell(text) | Program::Session(text) => format!("/bin/sh -c {}", quote(text)),
+        }
+    }
+
+    /// Shell text in the folder and environment of this command, bounded anew.
+    pub fn with_text(&self, text: impl Into<String>) -> Self {
+        let program = Program::Shell(text.into());
+        Self { program, sudo: false, timeout: DEFAULT_TIMEOUT, ..self.clone() }
+    }
+
+    /// The folder that it runs in, where it is not the login's.
+    pub fn folder(&self) -> Option<&str> {
+        self.directory.as_deref()
+    }
+
+    /// Its environment.
+    pub fn environment(&self) -> &[(String, EnvValue)] {
+        &self.environment
     }
 }
 

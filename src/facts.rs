@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
+mod detached;
+
+pub use detached::{Detached, DetachedState};
 pub mod found;
 pub mod images;
 pub mod placeholders;
@@ -68,6 +71,12 @@ pub struct Info {
     pub revision: String,
     /// Branch, author and title, for people.
     pub description: String,
+    /// The branch, where it was made from one.
+    pub branch: String,
+    /// The author of the commit.
+    pub author: String,
+    /// The title of the commit.
+    pub title: String,
     /// Who made it.
     pub by: String,
 }
@@ -140,6 +149,8 @@ pub struct Facts {
     pub placeholders: BTreeMap<String, Vec<String>>,
     /// How the services of releases of containers are replaced, as a step wrote it down.
     pub services: BTreeMap<ReleaseId, String>,
+    /// The detached commands that it knows of, by key.
+    pub detached: BTreeMap<String, Detached>,
     /// What the host's Docker has, where that was asked and it answered.
     pub images: Option<images::Images>,
     /// The text of the lock that a person set, where there is one.
@@ -235,11 +246,13 @@ impl Survey<'_> {
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              {shared}{settings}\
+             {detached}\
              [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
              :",
             root = quote(self.layout.root()),
+            detached = detached::LOOK,
         ))
     }
 
@@ -371,6 +384,7 @@ impl Facts {
                 self.readable.insert(value.to_owned());
             }
             "hold" => self.hold = Some(value.to_owned()),
+            "detached" => self.detached.extend(detached::read(value)),
             "history" => self.history.push(value.to_owned()),
             _ => {}
         }

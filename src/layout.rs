@@ -118,6 +118,11 @@ impl Layout {
         format!("{}/.ship/releases/{id}", self.root)
     }
 
+    /// The records of detached commands.
+    pub fn detached(&self) -> String {
+        format!("{}/.ship/detached", self.root)
+    }
+
     /// The file whose flock(2) is the deploy lock.
     pub fn lock(&self) -> String {
         format!("{}/.ship/lock", self.root)

@@ -8,6 +8,8 @@
 mod compose_one_shot;
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
+#[path = "lab/detach.rs"]
+mod detach;
 #[path = "lab/django.rs"]
 mod django;
 #[path = "lab/hosts.rs"]
@@ -18,6 +20,8 @@ mod images;
 mod password;
 #[path = "lab/services.rs"]
 mod services;
+#[path = "lab/settings.rs"]
+mod settings;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/visitor.rs"]

@@ -157,7 +157,11 @@ pub async fn run(
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let facts = ReleaseFacts { release: None, revision, branch, by: Some(machine.who()) };
+    let (author, title) = match &source {
+        Source::Git(commit) => (Some(commit.author.clone()), Some(commit.title.clone())),
+        Source::Artifact(_) => (None, None),
+    };
+    let facts = ReleaseFacts { release: None, revision, branch, author, title, by: Some(machine.who()) };
     let prepared = prepare(&project, machine, &stage, &source, &members, facts, batch, !only_show, &args.change).await;
     let Prepared { plan, holder, files } = match prepared {
         Ok(prepared) => prepared,
@@ -269,7 +273,14 @@ async fn prepare(
         app: project.inventory.app.clone(),
         environment: project.selection.environment.clone(),
         release: id,
-        info: Info { revision, description: source.description(), by: machine.who() },
+        info: Info {
+            revision,
+            description: source.description(),
+            branch: release.branch.clone().unwrap_or_default(),
+            author: release.author.clone().unwrap_or_default(),
+            title: release.title.clone().unwrap_or_default(),
+            by: machine.who(),
+        },
         keep_releases: project.inventory.keep_releases,
         batches: batch.sizes(project.selection.hosts.len()),
         max_failures: usize::try_from(change.max_failures.unwrap_or(project.selection.max_failures))

@@ -42,12 +42,10 @@ pub fn confirm(project: &Project, machine: &Machine, yes: bool, what: &str) -> R
         return Err(Error::usage(format!("{environment} asks for confirmation, and there is no terminal"))
             .hint("add --yes where nobody can answer"));
     }
-    let question = format!("{what}\nto {environment} ({})?", hosts.join(", "));
-    if prompt::confirm(&crate::output::visible(question.as_bytes()).replace("\\x0a", "\n")) {
-        Ok(())
-    } else {
-        Err(Error::usage("nothing was done"))
-    }
+    let visible = |text: &str| crate::output::visible(text.as_bytes());
+    // Each line by itself, so that no title of a commit can begin one of its own.
+    let question = format!("{}\nto {} ({})?", visible(what), visible(environment), visible(&hosts.join(", ")));
+    if prompt::confirm(&question) { Ok(()) } else { Err(Error::usage("nothing was done")) }
 }
 
 /// What the deploy lock says while this run holds it.
@@ -71,10 +69,13 @@ pub fn question(steps: &[PlannedStep], mut shared: Vec<String>, manifest: bool) 
 /// What templates know of a release that is on a host.
 pub fn release_facts(release: Option<ReleaseId>, facts: &Facts) -> ReleaseFacts {
     let known = release.as_ref().and_then(|release| facts.releases.get(release));
+    let info = known.map(|known| known.info.clone()).unwrap_or_default();
     ReleaseFacts {
-        revision: Some(known.map(|known| known.info.revision.clone()).unwrap_or_default()),
-        branch: Some(String::new()),
-        by: Some(known.map(|known| known.info.by.clone()).unwrap_or_default()),
+        revision: Some(info.revision),
+        branch: Some(info.branch),
+        author: Some(info.author),
+        title: Some(info.title),
+        by: Some(info.by),
         release: release.or_else(|| ReleaseId::parse("00000000T000000Z-none")),
     }
 }

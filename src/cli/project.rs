@@ -62,6 +62,10 @@ pub struct ReleaseFacts {
     pub revision: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+    /// The author of the commit.
+    pub author: Option<String>,
+    /// The title of the commit.
+    pub title: Option<String>,
     /// Who made it.
     pub by: Option<String>,
 }
@@ -222,6 +226,8 @@ impl Project {
             release: release.release.as_ref().map(ToString::to_string),
             revision: release.revision.clone(),
             branch: release.branch.clone(),
+            author: release.author.clone(),
+            title: release.title.clone(),
             time: release.release.as_ref().map(ReleaseId::time),
             by: release.by.clone(),
             checking: false,

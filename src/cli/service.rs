@@ -230,6 +230,7 @@ fn tasks(member: &Member, place: &Place, facts: &Facts, act: Act, before: &[Stat
         environment: &[],
         timeout: None,
         attempts: 1,
+        detach: None,
     };
     step(act, place.units.clone()).tasks(&context)
 }

@@ -8,7 +8,7 @@ use super::machine::Machine;
 use crate::command::Command;
 use crate::error::{Error, Kind};
 use crate::event::Action;
-use crate::facts::{Current, Facts, ReleaseState};
+use crate::facts::{Current, DetachedState, Facts, ReleaseState};
 use crate::fleet::{Answer, ask, each};
 use crate::lock;
 use crate::output::visible;
@@ -49,12 +49,25 @@ pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Re
     let releases: BTreeSet<Option<String>> =
         facts.iter().map(|(_, facts)| facts.live().map(|live| live.to_string())).collect();
     let mut text = lines(&table);
+    text.push_str(&detached(&facts));
     let differ = releases.len() > 1;
     if differ {
         text.push_str("\nThe hosts differ: not all have the same release live.\n");
     }
     look.end(&text).await?;
     if differ { Err(Error::new(Kind::Failed, "the hosts differ")) } else { Ok(()) }
+}
+
+/// A line for each detached command that still runs.
+fn detached(facts: &[(String, Facts)]) -> String {
+    let mut text = String::new();
+    for (host, facts) in facts {
+        for found in facts.detached.values().filter(|found| found.state == DetachedState::Runs) {
+            let name = visible(found.name.as_bytes());
+            text.push_str(&format!("\n{host}: still runs detached for release {}: {name}\n", found.release));
+        }
+    }
+    text
 }
 
 fn lines(table: &Table) -> String {

@@ -313,6 +313,12 @@ pub static STEP: Table = Table {
         key("env", KeyKind::Env, Absent::None, "the environment of commands; values may contain secrets"),
         key("timeout", KeyKind::Duration, Absent::Default("\"10m\""), "how long a command may take"),
         key("attempts", KeyKind::Count, Absent::Default("1"), "how often a command may be tried in all"),
+        key(
+            "detach",
+            KeyKind::Boolean,
+            Absent::Default("false"),
+            "a command of `prepare` or `finish` goes on when the connection or the laptop is gone; this run or the next finds it again",
+        ),
         key("tolerate", KeyKind::Boolean, Absent::Default("false"), "a failure is reported and the run goes on"),
         key("creates", KeyKind::Template, Absent::None, "in `setup`: nothing is done where this path is there"),
         key(

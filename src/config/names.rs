@@ -17,6 +17,8 @@ pub const RUN_VARIABLES: &[&str] = &[
     "release",
     "revision",
     "branch",
+    "author",
+    "title",
     "time",
     "by",
     "release_path",

@@ -97,6 +97,8 @@ pub struct Modifiers {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// Commands go on when the connection is gone.
+    pub detach: bool,
     /// In `setup`: what is there once the step is done, an absolute path; a template.
     pub creates: Option<Node>,
     /// In `setup`: shell text whose status 0 says that the step is done; a template.

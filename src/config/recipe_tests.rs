@@ -137,7 +137,7 @@ fn an_unknown_action_or_modifier() {
     7 | xyz = 1
       | ^^^ unknown key
       |
-      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `tolerate`, `creates`, `done_when`, `local`, `upload`, `settings`, `link`, `images`, `run`, `sudo`, `systemd`, `compose`, `swap`, `wait`, `directory`, `file`, `nginx`, `packages`, `sudoers`, `free_ports`
+      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `detach`, `tolerate`, `creates`, `done_when`, `local`, `upload`, `settings`, `link`, `images`, `run`, `sudo`, `systemd`, `compose`, `swap`, `wait`, `directory`, `file`, `nginx`, `packages`, `sudoers`, `free_ports`
     "#);
 }
 

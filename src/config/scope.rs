@@ -33,6 +33,10 @@ pub struct RunFacts {
     pub revision: Option<String>,
     /// `branch`.
     pub branch: Option<String>,
+    /// `author` of the commit.
+    pub author: Option<String>,
+    /// `title` of the commit: the first line of its message.
+    pub title: Option<String>,
     /// `time`: when the release was made, as RFC 3339 in UTC.
     pub time: Option<String>,
     /// `by`: who made the release.

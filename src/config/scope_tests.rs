@@ -47,6 +47,8 @@ impl Setting {
             release: Some("20261121T101500Z-1a2b3c4".to_owned()),
             revision: Some("1a2b3c4d".to_owned()),
             branch: Some("main".to_owned()),
+            author: Some("Ann".to_owned()),
+            title: Some("Mend it".to_owned()),
             time: Some("2026-11-21T10:15:00Z".to_owned()),
             by: Some("ann@desk".to_owned()),
             checking: false,
@@ -56,8 +58,17 @@ impl Setting {
     }
 
     fn checking(mut self) -> Self {
-        self.run =
-            RunFacts { release: None, revision: None, branch: None, time: None, by: None, checking: true, ..self.run };
+        self.run = RunFacts {
+            release: None,
+            revision: None,
+            branch: None,
+            author: None,
+            title: None,
+            time: None,
+            by: None,
+            checking: true,
+            ..self.run
+        };
         self.secrets = names();
         self
     }

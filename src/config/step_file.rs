@@ -39,6 +39,9 @@ pub fn read(phase: Phase, node: &Node, problems: &mut Problems) -> Option<StepSp
         return None;
     };
     check_phase(phase, kind, entry, problems);
+    if modifiers.detach {
+        check_detach(phase, kind, entries, problems);
+    }
     // A body with templates can be checked only when it is rendered.
     if !has_template(&entry.node) {
         kind.check(&entry.node, problems);
@@ -59,6 +62,20 @@ fn check_phase(phase: Phase, kind: Kind, entry: &Entry, problems: &mut Problems)
         Problem::at(&entry.key_place, format!("`{}` cannot stand in `{}`", kind.name(), phase.name()))
             .label(format!("expected in {}", phases.join(" or "))),
     );
+}
+
+/// What is published is also what a rollback publishes, and has to be seen to its end there and then.
+fn check_detach(phase: Phase, kind: Kind, entries: &[Entry], problems: &mut Problems) {
+    if kind.can_detach() && matches!(phase, Phase::Prepare | Phase::Finish) {
+        return;
+    }
+    let kinds: Vec<String> =
+        Kind::ALL.iter().filter(|kind| kind.can_detach()).map(|kind| format!("`{}`", kind.name())).collect();
+    if let Some(entry) = entries.iter().find(|entry| entry.key == "detach") {
+        let what = format!("`{}` cannot be detached in `{}`", kind.name(), phase.name());
+        let label = format!("expected at {} in `prepare` or `finish`", kinds.join(" or "));
+        problems.push(Problem::at(&entry.key_place, what).label(label));
+    }
 }
 
 fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
@@ -99,6 +116,7 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
         timeout: reader.duration("timeout"),
         attempts: attempts.unwrap_or_default(),
         tolerate: reader.boolean("tolerate").unwrap_or_default(),
+        detach: reader.boolean("detach").unwrap_or_default(),
         creates,
         done_when,
     }

@@ -70,7 +70,7 @@ pub fn absent_here(name: &str) -> Option<&'static str> {
 
 /// Why a name that deploys have does not exist in `setup`.
 pub fn absent_in_setup(name: &str) -> Option<&'static str> {
-    ["release", "release_path", "revision", "branch", "time", "by"]
+    ["release", "release_path", "revision", "branch", "author", "title", "time", "by"]
         .contains(&name)
         .then_some("`setup` belongs to no release")
 }
@@ -79,7 +79,7 @@ pub fn absent_in_setup(name: &str) -> Option<&'static str> {
 pub fn absent_before_placement(name: &str) -> Option<&'static str> {
     match name {
         name if FOLLOWS.contains(&name) => Some("it follows from `deploy_to`"),
-        "release" | "revision" | "branch" | "time" | "by" | "options" => {
+        "release" | "revision" | "branch" | "author" | "title" | "time" | "by" | "options" => {
             Some("where releases live is the same for every run")
         }
         "environment" => Some("the inventory has no environments"),
@@ -102,6 +102,8 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
     let release = or_stand_in("release", &run.release, "20000101T000000Z-0000000");
     let revision = or_stand_in("revision", &run.revision, &"0".repeat(40));
     let branch = or_stand_in("branch", &run.branch, "branch");
+    let author = or_stand_in("author", &run.author, "somebody");
+    let title = or_stand_in("title", &run.title, "title");
     let time = or_stand_in("time", &run.time, "2000-01-01T00:00:00Z");
     let by = or_stand_in("by", &run.by, "somebody");
     let mut text = |name: &str, value: Option<&str>| {
@@ -111,6 +113,8 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
         text("release", release.as_deref());
         text("revision", revision.as_deref());
         text("branch", branch.as_deref());
+        text("author", author.as_deref());
+        text("title", title.as_deref());
         text("time", time.as_deref());
         text("by", by.as_deref());
     }

@@ -1,8 +1,8 @@
 //! One host carries out tasks: commands travel together, events come back apart.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
 use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
+use crate::execute::lifeline::Lifeline;
 use crate::fleet::ask;
 use crate::output::Lines;
 use crate::plan::Transfer;
 use crate::session::{Body, Lost, Reply, Session, Status};
 use crate::step::{Action, Derive, Feed, Poll, Sample, Task, Verdict};
+
+mod detached;
 
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
@@ -65,6 +68,10 @@ pub struct Host {
     pub sink: Sink,
     /// The next task's number.
     pub next_task: Arc<AtomicU32>,
+    /// How the host is found again while a detached command runs.
+    pub line: Option<Arc<Lifeline>>,
+    /// What goes on alone on the hosts when this run is stopped at once.
+    pub alone: Arc<Mutex<Vec<String>>>,
 }
 
 /// A task that has begun.
@@ -95,7 +102,8 @@ impl Running {
 impl Host {
     /// A host at the beginning of a run.
     pub fn new(name: String, session: Arc<dyn Session>, sink: Sink) -> Self {
-        Self { name, session, sink, next_task: Arc::new(AtomicU32::new(0)) }
+        let next_task = Arc::new(AtomicU32::new(0));
+        Self { name, session, sink, next_task, line: None, alone: Arc::default() }
     }
 
     /// Carries out `tasks` in order and stops at the first that fails or, once `cancel` is set, between two.
@@ -121,6 +129,7 @@ impl Host {
             match &task.action {
                 Action::Command(_) => {}
                 Action::Poll(poll) => self.poll(phase, &task, poll, cancel).await?,
+                Action::Detached(detached) => self.detached(phase, &task, detached, cancel).await?,
                 Action::Transfer => self.transfer(phase, &task, transfer).await?,
                 Action::Send(sending) => {
                     let total = Some(sending.load.total());

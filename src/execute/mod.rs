@@ -20,10 +20,12 @@ use crate::session::{BoxFuture, Session};
 use crate::step::Task;
 
 pub mod host;
+pub mod lifeline;
 pub mod local;
 pub mod setup;
 
 use host::{Host, Stop};
+use lifeline::Lifeline;
 
 /// Finds a host again after its connection was lost, with the deploy lock.
 pub trait Reconnect: Send + Sync {
@@ -92,13 +94,20 @@ struct Execution {
 /// Carries out the plan to its end, whatever the end is.
 pub async fn execute(run: Run) -> Conclusion {
     let count = run.plan.hosts.len();
+    let alone: Arc<Mutex<Vec<String>>> = Arc::default();
     let standings = Arc::new(Mutex::new(vec![Standing { progress: Progress::Untouched, why: None }; count]));
     let hosts = run
         .plan
         .hosts
         .iter()
         .zip(&run.sessions)
-        .map(|(plan, session)| Host::new(plan.host.clone(), Arc::clone(session), run.sink.clone()))
+        .enumerate()
+        .map(|(index, (plan, session))| {
+            let line = Arc::new(Lifeline::new(Arc::clone(session), Arc::clone(&run.reconnect), index));
+            let session: Arc<dyn Session> = Arc::clone(&line) as Arc<dyn Session>;
+            let alone = Arc::clone(&alone);
+            Host { line: Some(line), alone, ..Host::new(plan.host.clone(), session, run.sink.clone()) }
+        })
         .collect();
     let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
     let mut execution = Execution { run, hosts, lost: BTreeSet::new(), standings: Arc::clone(&standings) };
@@ -107,7 +116,14 @@ pub async fn execute(run: Run) -> Conclusion {
         () = abort.cancelled() => Outcome::NeedsPerson,
     };
     let standings = standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    conclude(&plan, outcome, &standings)
+    let mut conclusion = conclude(&plan, outcome, &standings);
+    // Followed to its end, nothing is left here.
+    let alone = std::mem::take(&mut *alone.lock().unwrap_or_else(PoisonError::into_inner));
+    if !alone.is_empty() {
+        conclusion.hints.extend(alone);
+        conclusion.hints.push("the next `ship deploy` of the same thing follows it to its end".to_owned());
+    }
+    conclusion
 }
 
 impl Execution {
@@ -277,6 +293,8 @@ impl Execution {
             session: Arc::clone(&host.session),
             sink: host.sink.clone(),
             next_task: Arc::clone(&host.next_task),
+            line: host.line.clone(),
+            alone: Arc::clone(&host.alone),
         })
     }
 

@@ -11,9 +11,10 @@ use crate::event::{Action as RunAction, Phase};
 use crate::facts::{Current, Facts, Info, ReleaseState};
 use crate::layout::{Layout, ReleaseId};
 use crate::lock;
+use crate::step::detach;
 use crate::step::link::Link;
 use crate::step::swap::{self, Expected};
-use crate::step::{Context, Step, Task};
+use crate::step::{Action, Context, Step, Task};
 
 /// What is the same for every host.
 #[derive(Clone, Debug)]
@@ -177,6 +178,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     prepare.extend(made(Phase::Prepare)?);
     let last = host.steps.iter().map(|planned| planned.stage).max().unwrap_or(0);
     prepare.push(Task { stage: last, ..ready(layout, &common.release) });
+    prepare.iter_mut().for_each(|task| settle(task, host));
 
     let mut publish = made(Phase::Publish)?;
     if !host.steps.iter().any(|planned| matches!(planned.step, Step::Swap(_))) {
@@ -189,6 +191,11 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let prune = prune::removable(facts, &common.release, before.as_ref(), common.keep_releases);
     let mut finish = made(Phase::Finish)?;
     finish.iter_mut().for_each(|task| task.tolerate = true);
+    finish.iter_mut().for_each(|task| settle(task, host));
+    let detaches = |task: &Task| matches!(task.action, Action::Detached(_));
+    if !facts.detached.is_empty() || prepare.iter().chain(&finish).any(detaches) {
+        finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
+    }
     finish.extend(removal(layout, &prune));
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
@@ -222,6 +229,9 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     };
     let mut discard = each(Phase::Prepare, &|step, context| step.discard(context, before.is_none()))?;
     discard.push(Task::own("Remove what was prepared", record::remove(layout, &[&common.release])));
+    if prepare.iter().any(detaches) {
+        discard.push(Task::own("Forget what was made in it", detach::discard(layout, &common.release)));
+    }
     Ok(HostPlan {
         host: host.name.clone(),
         layout: layout.clone(),
@@ -235,6 +245,18 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         discard,
         prune,
     })
+}
+
+/// Names a detached command by what it works on: the tree and the settings of the host.
+fn settle(task: &mut Task, host: &HostInput<'_>) {
+    if let Action::Detached(detached) = &mut task.action {
+        let mut tree = host.tree.manifest().digest();
+        for file in &host.settings {
+            tree.push_str(&String::from_utf8_lossy(file.path()));
+            tree.push_str(&String::from_utf8_lossy(file.contents()));
+        }
+        **detached = detached.as_ref().clone().of(&tree, host.facts);
+    }
 }
 
 /// The releases other than `release` whose state is live: the one that is, and one that a run which died left so.
@@ -284,6 +306,7 @@ fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {
         environment: &[],
         timeout: None,
         attempts: 1,
+        detach: None,
     };
     host.shared.tasks(&context)
 }

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::facts::Facts;
+use crate::facts::{DetachedState, Facts};
 use crate::layout::ReleaseId;
 
 /// The releases to remove once `release` is live and `before` is its predecessor.
 ///
 /// The live release and its predecessor always stay. Only releases that were once healthy count towards
 /// `keep`; every other one that ship made (failed, abandoned by a run that died, rolled back) goes. Folders
-/// that ship did not make stay.
+/// that ship did not make stay, and so do those in which a detached command still works.
 pub fn removable(facts: &Facts, release: &ReleaseId, before: Option<&ReleaseId>, keep: u32) -> Vec<ReleaseId> {
     let good = facts.releases.iter().rev().filter(|(id, found)| found.good() && *id != release).map(|(id, _)| id);
     // The new release is one of those that are kept.
     let others = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
-    let kept: BTreeSet<&ReleaseId> = good.take(others).chain(before).chain([release]).collect();
+    let busy = facts.detached.values().filter(|found| found.state == DetachedState::Runs).map(|found| &found.release);
+    let kept: BTreeSet<&ReleaseId> = good.take(others).chain(before).chain([release]).chain(busy).collect();
     facts
         .releases
         .iter()
@@ -59,6 +60,17 @@ mod tests {
         use ReleaseState::{Failed, Superseded};
         let facts = facts(&[(1, Some(Superseded)), (2, Some(Failed))]);
         assert_eq!(removable(&facts, &id(9), Some(&id(2)), 1), [id(1)]);
+    }
+
+    #[test]
+    fn a_release_in_which_something_still_runs_stays() {
+        use ReleaseState::Preparing;
+        let mut facts = facts(&[(1, Some(Preparing)), (2, Some(Preparing))]);
+        for (second, state) in [(1, DetachedState::Runs), (2, DetachedState::Ended(0))] {
+            let found = crate::facts::Detached { name: "Build".to_owned(), release: id(second), state };
+            facts.detached.insert(second.to_string(), found);
+        }
+        assert_eq!(removable(&facts, &id(9), None, 1), [id(2)]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct PlannedStep {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// Its place in the recipe, where its commands run detached.
+    pub detach: Option<usize>,
     /// See [`Task::stage`].
     pub stage: u32,
     /// In `setup`: what is there once the step is done.
@@ -100,7 +102,7 @@ pub fn steps(
     // Counted over all steps, also those of other hosts, so that a stage means the same everywhere.
     let mut stage = 0;
     let mut once_before = false;
-    for spec in specs.iter().filter(|spec| filter.takes(spec)) {
+    for (place, spec) in specs.iter().enumerate().filter(|(_, spec)| filter.takes(spec)) {
         let once = spec.modifiers.once && hosts.len() > 1 && spec.phase == Phase::Prepare;
         if once || once_before {
             stage += 1;
@@ -136,6 +138,7 @@ pub fn steps(
                 timeout: spec.modifiers.timeout,
                 attempts: spec.modifiers.attempts,
                 tolerate: spec.modifiers.tolerate,
+                detach: spec.modifiers.detach.then_some(place),
                 stage: if spec.phase == Phase::Prepare { stage } else { 0 },
                 creates: rendered.creates,
                 done_when: rendered.done_when,
@@ -195,6 +198,7 @@ pub fn gather(
             environment: &planned.environment,
             timeout: planned.timeout,
             attempts: planned.attempts,
+            detach: planned.detach,
         };
         match act(&planned.step, &context) {
             Ok(made) => {

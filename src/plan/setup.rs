@@ -256,6 +256,7 @@ pub fn plan(host: HostInput<'_>) -> Result<HostSetup, Vec<Obstacle>> {
         environment: &[],
         timeout: None,
         attempts: 1,
+        detach: None,
     };
     let ground = Ground {
         context: &context,
@@ -308,7 +309,8 @@ fn as_login(task: &mut Task) {
         Action::Poll(poll) => poll.probe = poll.probe.clone().without_sudo(),
         Action::Derive(derive) => derive.question = derive.question.clone().without_sudo(),
         Action::Feed(feed) => feed.command = feed.command.clone().without_sudo(),
-        Action::Transfer | Action::Send(_) => {}
+        // A setup is followed to its end.
+        Action::Detached(_) | Action::Transfer | Action::Send(_) => {}
     }
 }
 
@@ -331,6 +333,7 @@ fn context<'a>(
         environment: &planned.environment,
         timeout: planned.timeout,
         attempts: planned.attempts,
+        detach: None,
     }
 }
 

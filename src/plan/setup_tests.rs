@@ -47,6 +47,7 @@ fn steps(recipe: &str) -> Vec<SetupStep> {
                 timeout: None,
                 attempts: 1,
                 tolerate: false,
+                detach: None,
                 stage: 0,
                 creates: word("creates"),
                 done_when: word("done_when"),

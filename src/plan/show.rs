@@ -99,6 +99,13 @@ pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
                 out.push_str(&format!("      {mark} {}\n", visible(poll.probe.display().as_bytes())));
                 out.push_str(&format!("        until {until}, for at most {} s\n", poll.within.as_secs_f32()));
             }
+            Action::Detached(detached) => {
+                for (index, line) in detached.command.display().lines().enumerate() {
+                    let lead = if index == 0 { mark } else { " " };
+                    out.push_str(&format!("      {lead} {}\n", visible(line.as_bytes())));
+                }
+                out.push_str(&format!("        {}\n", detached.outlook()));
+            }
             Action::Transfer => {}
             Action::Send(sending) => {
                 let (layers, all) = sending.load.counts();

@@ -228,6 +228,7 @@ mod tests {
             environment: &[],
             timeout: None,
             attempts: 1,
+            detach: None,
         };
         let shown = |task: &Task| {
             let sent = match &task.action {

@@ -14,6 +14,7 @@ use crate::layout::{Layout, ReleaseId};
 use crate::secret::Secret;
 
 pub mod compose;
+pub mod detach;
 pub mod diff;
 pub mod directory;
 pub mod file;
@@ -183,6 +184,11 @@ impl Kind {
     /// Whether the strings of the body are shell text, in which inserted values are quoted.
     pub fn is_shell(self) -> bool {
         matches!(self, Self::Local | Self::Run)
+    }
+
+    /// Whether its commands can run detached.
+    pub fn can_detach(self) -> bool {
+        matches!(self, Self::Run)
     }
 
     /// Checks the body as it stands in the recipe, before templates are rendered.
@@ -413,6 +419,8 @@ pub struct Context<'a> {
     pub timeout: Option<Duration>,
     /// How often a command may be tried in all.
     pub attempts: u32,
+    /// Its place in the recipe, where its commands run detached.
+    pub detach: Option<usize>,
 }
 
 impl Context<'_> {
@@ -436,6 +444,17 @@ impl Context<'_> {
     /// A task of this step.
     pub fn task(&self, action: Action) -> Task {
         Task { name: self.name.to_owned(), attempts: self.attempts.max(1), ..Task::new("", action) }
+    }
+
+    /// What runs `command`: detached, where the step says so.
+    pub fn runs(&self, command: Command) -> Action {
+        match self.detach {
+            Some(place) => {
+                let detached = detach::Detached::new(command, self.name, place, self.layout, self.release);
+                Action::Detached(Box::new(detached))
+            }
+            None => Action::Command(command),
+        }
     }
 
     /// Where `program` is on the host, or a sentence that says that it is missing.
@@ -520,6 +539,7 @@ impl Task {
             Action::Poll(poll) => Some(&poll.probe),
             Action::Derive(derive) => Some(&derive.question),
             Action::Feed(feed) => Some(&feed.command),
+            Action::Detached(detached) => Some(&detached.command),
             Action::Send(sending) => Some(&sending.command),
             Action::Transfer => None,
         }
@@ -537,6 +557,8 @@ pub enum Action {
     Derive(Derive),
     /// Runs a command with text as its standard input.
     Feed(Feed),
+    /// Runs a command that goes on when the connection is gone; status 0 is success.
+    Detached(Box<detach::Detached>),
     /// Sends the release: what is in it stands in the host's plan.
     Transfer,
     /// Sends images.

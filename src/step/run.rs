@@ -1,6 +1,6 @@
 //! `run`: a shell command on the host, as the login user, in the release.
 
-use super::{Action, Context, Task, local};
+use super::{Context, Task, local};
 use crate::command::Command;
 use crate::document::{Node, Problems};
 
@@ -24,6 +24,6 @@ impl Run {
 
     /// One command.
     pub fn tasks(&self, context: &Context<'_>) -> Vec<Task> {
-        vec![context.task(Action::Command(context.bound(Command::shell(self.command.clone()))))]
+        vec![context.task(context.runs(context.bound(Command::shell(self.command.clone()))))]
     }
 }

@@ -165,6 +165,7 @@ mod tests {
                 environment: &[],
                 timeout: None,
                 attempts: 1,
+                detach: None,
             })
         };
         let lacking = tasks(&facts).expect_err("it is not there");

@@ -7,6 +7,7 @@
 mod basics;
 mod changed_by_hand;
 mod crashes;
+mod detach;
 mod eleven_bugs;
 mod env;
 mod every_moment;

@@ -105,3 +105,19 @@ fn a_build_that_fails_changes_no_host() {
     let after: Vec<_> = fleet.hosts().iter().map(|host| host.everything()).collect();
     assert!(before == after);
 }
+
+#[test]
+fn templates_know_the_commit_and_a_rollback_knows_what_its_release_was_made_of() {
+    let recipe = "[[publish]]\nswap = {}\n[[publish]]\nrun = '''printf '%s|' {{ branch }} {{ author }} {{ title }} {{ by }} >>../../made'''\n";
+    let fleet = Fleet::of(&["web1"]).recipe(&["[[prepare]]\nupload = \".\"\n", recipe].concat());
+    fleet.commit("v1 \"it's\" $HOME", &[]);
+    fleet.ship(&["deploy", "--branch", "main"]).exits(0);
+    fleet.commit("v2", &[]);
+    fleet.ship(&["deploy", "--branch", "main"]).exits(0);
+    fleet.ship(&["rollback"]).exits(0);
+    let made = std::fs::read_to_string(fleet.host("web1").root.join("made")).unwrap();
+    let by: String = made.split('|').nth(3).unwrap().to_owned();
+    assert!(by.starts_with("tester@"), "{made}");
+    let line = |title: &str| format!("main|Ada|{title}|{by}|");
+    assert_eq!(made, [line("v1 \"it's\" $HOME"), line("v2"), line("v1 \"it's\" $HOME")].concat());
+}

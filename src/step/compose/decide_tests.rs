@@ -38,6 +38,7 @@ fn shown(tasks: &[Task]) -> String {
             Action::Command(command) => short(command),
             Action::Poll(poll) => format!("until {}", poll.judge_text()),
             Action::Derive(_) => "asks again".to_owned(),
+            Action::Detached(detached) => short(&detached.command),
             Action::Feed(feed) => short(&feed.command),
             Action::Transfer | Action::Send(_) => String::new(),
         };
