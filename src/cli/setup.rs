@@ -23,6 +23,7 @@ use crate::execute::setup::{Progress, carry_out};
 use crate::facts::Facts;
 use crate::facts::found::Found;
 use crate::fleet::{self, Answer, Member, Question, Refused, ask, each};
+use crate::layout::Layout;
 use crate::output::visible;
 use crate::plan::Obstacle;
 use crate::plan::record::{HistoryEntry, append_history};
@@ -82,7 +83,7 @@ pub async fn run(
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let run = Run { project, machine, args, token: Machine::release_time((machine.clock)()) };
+    let run = Run { project, machine, args, token: token(machine) };
     let ended = run.rounds(&stage, &members).await;
     close(&members).await;
     match ended {
@@ -111,6 +112,14 @@ impl From<Error> for Obstruction {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
+}
+
+/// A name that no other run has, also one that begins in the same second.
+fn token(machine: &Machine) -> String {
+    let mut random = [0; 4];
+    // Without random numbers the folder may be there already, and then nothing is done.
+    let _ = getrandom::fill(&mut random);
+    format!("{}-{:08x}", Machine::release_time((machine.clock)()), u32::from_be_bytes(random))
 }
 
 fn wrong(found: Problems) -> Obstruction {
@@ -222,7 +231,8 @@ impl Run<'_> {
     }
 
     async fn plan(&self, members: &[Member], facts: &[Facts]) -> Result<Vec<HostSetup>, Obstruction> {
-        let sudoers = format!("/etc/sudoers.d/{}", file_name(&self.project.inventory.app));
+        let rules = |layout: &Layout| self.project.rules_name(layout);
+        let sudoers = |layout: &Layout| format!("/etc/sudoers.d/{}", file_name(&rules(layout)));
         let mut hosts: Vec<(Host, Vec<SetupStep>)> = Vec::new();
         let mut looks = Vec::new();
         for (host, facts) in self.project.selection.hosts.iter().zip(facts) {
@@ -230,7 +240,8 @@ impl Run<'_> {
             let user = self.deploy_user(&host, facts)?;
             host.target.user = Some(user.clone());
             let steps = self.project.setup_steps(&host).map_err(wrong)?;
-            looks.push(look(&Project::layout(&host), &user, facts, &steps, &sudoers));
+            let layout = Project::layout(&host);
+            looks.push(look(&layout, &user, facts, &steps, &sudoers(&layout)));
             hosts.push((host, steps));
         }
         let (found, refused) = fleet::found::find(members, &looks).await;
@@ -244,7 +255,7 @@ impl Run<'_> {
             let steps_of_deploys = self.project.deploy_steps(&host).map_err(wrong)?;
             let (commands, lacking) = rights_of(&steps_of_deploys, &member.layout, facts);
             let contents = match lacking.first() {
-                None => Ok(Contents::plain(fragment(&self.project.inventory.app, &user, &commands))),
+                None => Ok(Contents::plain(fragment(&rules(&member.layout), &user, &commands))),
                 Some(lack) => Err(lack.clone()),
             };
             let input = HostInput {
@@ -254,7 +265,7 @@ impl Run<'_> {
                 found,
                 deploy_user: &user,
                 steps,
-                sudoers: (contents, sudoers.clone()),
+                sudoers: (contents, sudoers(&member.layout)),
                 token: &self.token,
             };
             match plan(input) {
