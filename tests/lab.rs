@@ -10,8 +10,12 @@ mod crash_loop;
 mod django;
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/images.rs"]
+mod images;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/services.rs"]
+mod services;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/visitor.rs"]
