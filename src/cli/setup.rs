@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, SetupArgs};
 use super::check::rights_of;
@@ -18,7 +19,7 @@ use crate::document::Problems;
 use crate::error::Error;
 use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
 use crate::execute::Conclusion;
-use crate::execute::host::Stop;
+use crate::execute::host::{Host as Told, Stop};
 use crate::execute::setup::{Progress, carry_out};
 use crate::facts::Facts;
 use crate::facts::found::Found;
@@ -28,7 +29,7 @@ use crate::output::visible;
 use crate::plan::Obstacle;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::plan::render::{Filter, programs};
-use crate::plan::setup::{HostInput, HostSetup, SetupStep, look, plan};
+use crate::plan::setup::{HostInput, HostSetup, SetupStep, append, look, plan};
 use crate::plan::setup_text::{counted, outline, text};
 use crate::plan::sudoers::{file_name, fragment};
 use crate::step::diff::Contents;
@@ -172,13 +173,14 @@ impl Run<'_> {
             self.tell(stage, &setups).await;
             let again = setups.iter().any(|setup| setup.packages.is_some());
             let work = setups.iter().any(|setup| !setup.is_done());
+            let stages: Vec<String> = setups.iter().map(|setup| setup.stage.clone()).collect();
             if work {
                 self.carry_out(stage, members, setups, &mut outcomes).await;
             }
             let stopped = outcomes.iter().any(|progress| progress.stop.is_some());
             if !again || stopped || stage.cancel.is_cancelled() {
                 if work || round > 0 {
-                    self.history(stage, members, &facts, &outcomes, began).await;
+                    self.history(stage, members, &facts, &stages, &outcomes, began).await;
                 }
                 break;
             }
@@ -399,14 +401,22 @@ impl Run<'_> {
         stage.sink.emit(Event::PhaseFinished { phase, millis: millis(began.elapsed()) }).await;
     }
 
-    /// Tells each host how the setup ended, where the login user may write its history.
-    async fn history(&self, stage: &Stage, members: &[Member], facts: &[Facts], outcomes: &[Progress], began: Instant) {
+    /// Tells each host how the setup ended.
+    async fn history(
+        &self,
+        stage: &Stage,
+        members: &[Member],
+        facts: &[Facts],
+        stages: &[String],
+        outcomes: &[Progress],
+        began: Instant,
+    ) {
         let conclusion = conclude(stage, members, outcomes);
-        for (((member, facts), host), summary) in
-            members.iter().zip(facts).zip(&self.project.selection.hosts).zip(conclusion.hosts)
+        for ((((member, facts), host), folder), summary) in
+            members.iter().zip(facts).zip(&self.project.selection.hosts).zip(stages).zip(conclusion.hosts)
         {
             let deploys = self.deploy_user(host, facts).is_ok_and(|user| user == facts.user);
-            if summary.state == HostState::Unchanged && summary.why.is_none() || !(deploys || facts.user == "root") {
+            if summary.state == HostState::Unchanged && summary.why.is_none() {
                 continue;
             }
             let entry = HistoryEntry {
@@ -421,7 +431,13 @@ impl Run<'_> {
                 millis: millis(began.elapsed()),
                 ..HistoryEntry::default()
             };
-            // The folder is not there where the setup did not come so far.
+            if !deploys && facts.user != "root" {
+                let (transfer, tasks) = append(&member.layout, &entry, folder);
+                let session = Arc::clone(&member.session);
+                let told = Told::new(member.name.clone(), session, stage.sink.clone());
+                let _ = told.carry_out(Phase::Setup, &tasks, Some(&transfer), &CancellationToken::new()).await;
+                continue;
+            }
             let written = ask(member.session.as_ref(), vec![append_history(&member.layout, &entry)]).await;
             if !written.is_ok_and(|answers| answers.iter().all(Answer::success)) {
                 let text = "the history could not be written".to_owned();

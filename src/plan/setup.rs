@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::record::HistoryEntry;
 use super::render::PlannedStep;
 use super::{Obstacle, Transfer};
 use crate::artifact::{Difference, MemoryFile, Packing, Tree};
@@ -64,6 +65,8 @@ pub struct HostSetup {
     pub changes: Vec<Change>,
     /// What can be decided only after the packages are there.
     pub later: Vec<String>,
+    /// The folder for what is on its way.
+    pub stage: String,
     /// What is sent first.
     pub transfer: Option<Transfer>,
     /// Notes what is going to be written.
@@ -408,6 +411,7 @@ impl Decided {
             foundation: None,
             changes: self.changes.into_iter().map(|(_, change)| change).collect(),
             later: Vec::new(),
+            stage: stage.to_owned(),
             begin,
             finish,
             clean: clean.collect(),
@@ -429,6 +433,20 @@ fn keep(ground: &Ground<'_>, place: &str) -> Vec<Task> {
     ];
     tasks.iter_mut().for_each(|task| task.own = true);
     tasks
+}
+
+/// Appends an entry to the history that another user keeps: what is sent, and what puts it there.
+pub fn append(layout: &Layout, entry: &HistoryEntry, stage: &str) -> (Transfer, Vec<Task>) {
+    let stage = format!("{stage}-end");
+    let line = MemoryFile::new("entry", 0o600, entry.line().into_bytes());
+    let (from, to) = (format!("if={stage}/entry"), format!("of={}", layout.history()));
+    let append = Command::argv(["dd", &from, &to, "oflag=append", "conv=notrunc", "status=none"]).sudo();
+    let tasks = vec![
+        Task { own: true, ..Task::new("Send the entry of the history", Action::Transfer) },
+        Task::own("Write the history", append),
+        Task::own("Remove what was sent", Command::argv(["rm", "-rf", &stage])),
+    ];
+    (transfer(&stage, vec![line]), tasks.into_iter().map(Task::tolerated).collect())
 }
 
 /// What is sent lands in a folder of the login user's that nobody else may read. It must be new: what is there

@@ -46,6 +46,7 @@ fn a_second_setup_changes_nothing_and_says_so() {
             .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".ship-setup"));
         assert_eq!(left.count(), 0, "what was sent is still there");
     }
+    fleet.ship(&["history"]).exits(0).says("setup").says("changed");
     let again = fleet.ship(&["setup"]).exits(0).says("Nothing to do: 2 hosts on prod are as the recipe wants them");
     assert!(again.stderr.lines().chain(again.stdout.lines()).all(|line| !line.contains('$')), "{again}");
     // Who holds the lock is not what a host is like.

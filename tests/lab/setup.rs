@@ -18,6 +18,9 @@ token = { env = "HOUSE_TOKEN" }
 "#;
 
 const RECIPE: &str = r#"
+[vars]
+port = "8096"
+
 [[setup]]
 packages = ["nginx", "logrotate"]
 
@@ -41,6 +44,10 @@ nginx = { site = "house", template = "house.nginx.j2" }
 
 [[setup]]
 sudoers = {}
+
+[[setup]]
+free_ports = ["8097", "{{ port }}"]
+creates    = "/etc/house.made"
 
 [[setup]]
 sudo    = "touch /etc/house.made"
@@ -133,6 +140,10 @@ fn a_bare_host_is_set_up_once_and_deployed_to_with_the_rules_of_its_setup() {
     project.ship(&["setup"]).exits(3).says("sudo does not let deployer run").says("--user NAME");
     unchanged(&lab, &host, &before);
 
+    // sshd is in the way: nothing is begun.
+    project.ship(&["setup", "--user", ADMIN, "--set", "port=22"]).exits(3).says("something listens on 22");
+    unchanged(&lab, &host, &before);
+
     let run = project.ship(&setup).exits(0).says("Set up 1 host for house").says("TOKEN=[secret]");
     assert!(!run.text.contains(TOKEN));
     let owners = lab.root(
@@ -159,6 +170,14 @@ fn a_bare_host_is_set_up_once_and_deployed_to_with_the_rules_of_its_setup() {
     let before = everything(&lab, &host);
     project.ship(&setup).exits(0).says("Nothing to do: 1 host is as the recipe wants it");
     unchanged(&lab, &host, &before);
+
+    // The history is the deploy user's, whoever set the host up.
+    let history =
+        lab.root(&host, "stat -c %U:%a /var/www/house/.ship/history.jsonl; cat /var/www/house/.ship/history.jsonl");
+    assert!(
+        history.starts_with("deployer:600\n") && history.lines().count() == 2 && history.contains("setup"),
+        "{history}"
+    );
 
     // Exactly what `ship sudoers` prints is what the deploy user may do, and a deploy needs no more.
     let printed = project.ship(&["sudoers"]).exits(0).text;
