@@ -241,3 +241,27 @@ fn a_file_of_somebody_else_is_shown_and_left_alone_and_a_broken_site_is_put_back
     project.ship(&setup).exits(0).says("Nothing to do");
     clean(&lab, &host);
 }
+
+#[test]
+fn a_static_site_is_served_by_the_nginx_that_setup_put_in_front_of_it() {
+    let lab = Lab::new();
+    let host = bare(&lab);
+    let project = Project::new(&lab);
+    let inventory = INVENTORY.replace("recipe    = \"house\"", "recipe    = \"static\"");
+    let vars = "[vars]\nserver_name = \"house.example.org\"\nlisten = \"8098\"\n\n[hosts.web3]";
+    project.write("inventory.toml", &inventory.replace("[hosts.web3]", vars));
+    project.write("index.html", "a static house\n");
+    project.commit("a page");
+    project.ship(&["setup", "--user", ADMIN]).exits(0).says("+    server_name house.example.org;");
+    project.ship(&["deploy"]).exits(0);
+    let page = "curl -sf -H 'Host: house.example.org' http://127.0.0.1:8098/";
+    assert_eq!(lab.root(&host, page), "a static house\n");
+    project.write("index.html", "a second house\n");
+    project.commit("another page");
+    project.ship(&["deploy"]).exits(0);
+    assert_eq!(lab.root(&host, page), "a second house\n");
+    project.ship(&["rollback"]).exits(0);
+    assert_eq!(lab.root(&host, page), "a static house\n");
+    project.ship(&["setup", "--user", ADMIN]).exits(0).says("Nothing to do");
+    clean(&lab, &host);
+}
