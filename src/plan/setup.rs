@@ -50,6 +50,18 @@ pub struct HostInput<'a> {
     pub token: &'a str,
 }
 
+impl HostInput<'_> {
+    /// The files that its steps want, and what is to be in them.
+    fn files(&self) -> impl Iterator<Item = (&str, &Contents)> {
+        self.steps.iter().filter_map(|step| match &step.planned.step {
+            Step::File(file) => Some((file.to.as_str(), step.contents.as_ref()?)),
+            Step::Nginx(nginx) => Some((nginx.to.as_str(), step.contents.as_ref()?)),
+            Step::Sudoers(_) => Some((self.sudoers.1.as_str(), self.sudoers.0.as_ref().ok()?)),
+            _ => None,
+        })
+    }
+}
+
 /// What will happen on one host.
 #[derive(Clone, Debug)]
 pub struct HostSetup {
@@ -391,6 +403,14 @@ impl Decided {
                 files.insert(place.clone(), MemoryFile::new(within(place), 0o600, contents.bytes().to_vec()));
             }
             written.unfinished.extend(change.file.clone());
+        }
+        // A file that is as it should be is as good as written: several instances of an app have some in common.
+        for (path, contents) in host.files() {
+            if let Some(Thing::File(Some(bytes))) = host.found.entries.get(path).map(|entry| &entry.thing)
+                && bytes.expose() == contents.bytes()
+            {
+                written.note(path, contents.bytes());
+            }
         }
         let (mut begin, mut finish) = (Vec::new(), Vec::new());
         if self.changes.iter().any(|(_, change)| change.file.is_some()) {
