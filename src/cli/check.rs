@@ -93,7 +93,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
             bad(line, None);
         }
         if !sudo.missing.is_empty() {
-            let file = file_name(&look.project.inventory.app);
+            let file = file_name(&look.project.rules_name(&member.layout));
             text.push_str(&format!("    as root, with `visudo -f /etc/sudoers.d/{file}`, add:\n"));
             text.extend(sudo.missing.iter().map(|line| format!("      {line}\n")));
         }
@@ -199,8 +199,7 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
         if let Some(lack) = lacking.first() {
             return Err(Error::new(Kind::Refused, format!("{host}: {lack}")));
         }
-        let app = &look.project.inventory.app;
-        let text = fragment(app, &facts.user, &commands);
+        let text = fragment(&look.project.rules_name(&member.layout), &facts.user, &commands);
         match fragments.iter_mut().find(|(known, _)| *known == text) {
             Some((_, hosts)) => hosts.push(host.clone()),
             None => fragments.push((text, vec![host.clone()])),
@@ -209,11 +208,7 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
     let mut out = String::new();
     for (text, hosts) in &fragments {
         if fragments.len() > 1 || !look.refused.is_empty() {
-            out.push_str(&format!(
-                "# {} (/etc/sudoers.d/{})\n",
-                hosts.join(", "),
-                file_name(&look.project.inventory.app)
-            ));
+            out.push_str(&format!("# {}\n", hosts.join(", ")));
         }
         out.push_str(text);
     }

@@ -27,6 +27,7 @@ pub mod run;
 pub mod service;
 pub mod services;
 pub mod setup;
+pub mod setup_ending;
 pub mod signals;
 pub mod ssh;
 pub mod stage;

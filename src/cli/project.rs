@@ -18,6 +18,7 @@ use crate::config::scope::{Ingredients, KnownSecrets, RunFacts, Scope};
 use crate::config::secrets;
 use crate::config::selection::{Choice, Host, Selection, select};
 use crate::config::step_file::check_roles;
+use crate::config::template::is_template;
 use crate::document::{self, Place, Problem, Problems};
 use crate::error::Error;
 use crate::event::Phase;
@@ -417,6 +418,18 @@ impl Project {
         let path = scope.text(node).map_err(|problem| problems(&[problem], false))?;
         inside(&path).map_err(|expected| Error::usage(format!("the recipe's `env_file` is {path:?}: {expected}")))?;
         Ok(path)
+    }
+
+    /// What the sudo rules of an app at these paths are named for: the app, and the instance where the inventory
+    /// may have several on one host, each with rules of its own.
+    pub fn rules_name(&self, layout: &Layout) -> String {
+        let app = &self.inventory.app;
+        let several = is_template(&self.inventory.deploy_to.value)
+            || self.inventory.environments.iter().any(|environment| environment.deploy_to.is_some());
+        match layout.root().rsplit('/').next().filter(|last| several && last != app) {
+            Some(instance) => format!("{app}-{instance}"),
+            None => app.clone(),
+        }
     }
 
     /// The paths of `host`.

@@ -5,30 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::args::{Global, SetupArgs};
 use super::check::rights_of;
 use super::machine::Machine;
 use super::operation::{self, holder};
 use super::project::{Project, problems};
+use super::setup_ending::{conclude, obstruct};
 use super::stage::{Stage, Telling, close};
 use crate::command::Command;
 use crate::config::selection::Host;
 use crate::document::Problems;
 use crate::error::Error;
-use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
-use crate::execute::Conclusion;
-use crate::execute::host::Stop;
+use crate::event::{Action, Event, HostState, HostSummary, Phase};
+use crate::execute::host::{Host as Told, Stop};
 use crate::execute::setup::{Progress, carry_out};
+use crate::execute::{Conclusion, outcome_word};
 use crate::facts::Facts;
 use crate::facts::found::Found;
 use crate::fleet::{self, Answer, Member, Question, Refused, ask, each};
+use crate::layout::Layout;
 use crate::output::visible;
 use crate::plan::Obstacle;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::plan::render::{Filter, programs};
-use crate::plan::setup::{HostInput, HostSetup, SetupStep, look, plan};
-use crate::plan::setup_text::{counted, outline, text};
+use crate::plan::setup::{HostInput, HostSetup, SetupStep, append, look, plan};
+use crate::plan::setup_text::{outline, text};
 use crate::plan::sudoers::{file_name, fragment};
 use crate::step::diff::Contents;
 use crate::target::SudoPassword;
@@ -82,7 +85,7 @@ pub async fn run(
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let run = Run { project, machine, args, token: Machine::release_time((machine.clock)()) };
+    let run = Run { project, machine, args, token: token(machine) };
     let ended = run.rounds(&stage, &members).await;
     close(&members).await;
     match ended {
@@ -101,9 +104,12 @@ enum Ended {
 }
 
 /// Why nothing was done.
-enum Obstruction {
+pub enum Obstruction {
+    /// Hosts that could not be reached, looked at or locked.
     Refused(Vec<Refused>),
+    /// What stands in the way on hosts.
     Obstacles(Vec<Obstacle>),
+    /// Something that is wrong here.
     Error(Error),
 }
 
@@ -111,6 +117,14 @@ impl From<Error> for Obstruction {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
+}
+
+/// A name that no other run has, also one that begins in the same second.
+fn token(machine: &Machine) -> String {
+    let mut random = [0; 4];
+    // Without random numbers the folder may be there already, and then nothing is done.
+    let _ = getrandom::fill(&mut random);
+    format!("{}-{:08x}", Machine::release_time((machine.clock)()), u32::from_be_bytes(random))
 }
 
 fn wrong(found: Problems) -> Obstruction {
@@ -128,31 +142,10 @@ impl Run<'_> {
     async fn rounds(&self, stage: &Stage, members: &[Member]) -> Result<Ended, Obstruction> {
         let mut outcomes: Vec<Progress> = members.iter().map(|_| Progress::default()).collect();
         let began = Instant::now();
-        let facts = self.look(stage, members, true).await?;
-        let mut facts = Some(facts);
+        let mut last = None;
         for round in 0..ROUNDS {
-            let looked = match facts.take() {
-                Some(facts) => Ok(facts),
-                None => self.look(stage, members, false).await,
-            };
-            let planned = match looked {
-                Ok(facts) => self.plan(members, &facts).await.map(|setups| (facts, setups)),
-                Err(obstruction) => Err(obstruction),
-            };
-            let planned = match planned {
-                Ok((facts, setups)) if self.args.dry_run => {
-                    let environment = self.project.selection.environment.as_deref();
-                    let _ = facts;
-                    return Ok(Ended::Shown(text(&self.project.inventory.app, environment, &setups)));
-                }
-                Ok((facts, setups)) => match self.consent(stage, &setups) {
-                    Ok(()) => self.allowed(members, &facts, &setups).await.map(|()| (facts, setups)),
-                    Err(obstruction) => Err(obstruction),
-                },
-                Err(obstruction) => Err(obstruction),
-            };
-            let (facts, setups) = match planned {
-                Ok(planned) => planned,
+            let (facts, setups) = match self.decide(stage, members, round == 0).await {
+                Ok(decided) => decided,
                 Err(obstruction) if round == 0 => return Err(obstruction),
                 // Packages are there by now: this is no refusal any more.
                 Err(obstruction) => {
@@ -160,21 +153,57 @@ impl Run<'_> {
                     break;
                 }
             };
+            if self.args.dry_run {
+                let environment = self.project.selection.environment.as_deref();
+                return Ok(Ended::Shown(text(&self.project.inventory.app, environment, &setups)));
+            }
             self.tell(stage, &setups).await;
             let again = setups.iter().any(|setup| setup.packages.is_some());
-            let work = setups.iter().any(|setup| !setup.is_done());
-            if work {
+            last = Some((facts, setups.iter().map(|setup| setup.stage.clone()).collect::<Vec<_>>()));
+            if setups.iter().any(|setup| !setup.is_done()) {
                 self.carry_out(stage, members, setups, &mut outcomes).await;
             }
             let stopped = outcomes.iter().any(|progress| progress.stop.is_some());
             if !again || stopped || stage.cancel.is_cancelled() {
-                if work || round > 0 {
-                    self.history(stage, members, &facts, &outcomes, began).await;
-                }
                 break;
             }
         }
-        Ok(Ended::Done(conclude(stage, members, &outcomes)))
+        let conclusion = conclude(members, &outcomes, stage.cancel.is_cancelled());
+        if let Some((facts, stages)) = last {
+            self.history(stage, members, &facts, &stages, &conclusion, began).await;
+        }
+        Ok(Ended::Done(conclusion))
+    }
+
+    /// Looks at the hosts and says what is going to be done. Packages are installed in the first round.
+    async fn decide(
+        &self,
+        stage: &Stage,
+        members: &[Member],
+        first: bool,
+    ) -> Result<(Vec<Facts>, Vec<HostSetup>), Obstruction> {
+        let facts = self.look(stage, members, first).await?;
+        let setups = self.plan(members, &facts).await?;
+        if !first {
+            let missing = setups.iter().filter_map(|setup| Some((setup, setup.packages.as_ref()?)));
+            let obstacles = missing.map(|(setup, packages)| Obstacle {
+                host: setup.host.clone(),
+                text: format!(
+                    "after installing them, packages are missing (is each the name of a real one?): {}",
+                    packages.title
+                ),
+                advice: None,
+            });
+            let obstacles: Vec<Obstacle> = obstacles.collect();
+            if !obstacles.is_empty() {
+                return Err(Obstruction::Obstacles(obstacles));
+            }
+        }
+        if !self.args.dry_run {
+            self.consent(stage, &setups)?;
+            self.allowed(members, &facts, &setups).await?;
+        }
+        Ok((facts, setups))
     }
 
     /// What the hosts look like; under the deploy lock, where there is one that the login user may take.
@@ -222,7 +251,8 @@ impl Run<'_> {
     }
 
     async fn plan(&self, members: &[Member], facts: &[Facts]) -> Result<Vec<HostSetup>, Obstruction> {
-        let sudoers = format!("/etc/sudoers.d/{}", file_name(&self.project.inventory.app));
+        let rules = |layout: &Layout| self.project.rules_name(layout);
+        let sudoers = |layout: &Layout| format!("/etc/sudoers.d/{}", file_name(&rules(layout)));
         let mut hosts: Vec<(Host, Vec<SetupStep>)> = Vec::new();
         let mut looks = Vec::new();
         for (host, facts) in self.project.selection.hosts.iter().zip(facts) {
@@ -230,7 +260,8 @@ impl Run<'_> {
             let user = self.deploy_user(&host, facts)?;
             host.target.user = Some(user.clone());
             let steps = self.project.setup_steps(&host).map_err(wrong)?;
-            looks.push(look(&Project::layout(&host), &user, facts, &steps, &sudoers));
+            let layout = Project::layout(&host);
+            looks.push(look(&layout, &user, facts, &steps, &sudoers(&layout)));
             hosts.push((host, steps));
         }
         let (found, refused) = fleet::found::find(members, &looks).await;
@@ -244,7 +275,7 @@ impl Run<'_> {
             let steps_of_deploys = self.project.deploy_steps(&host).map_err(wrong)?;
             let (commands, lacking) = rights_of(&steps_of_deploys, &member.layout, facts);
             let contents = match lacking.first() {
-                None => Ok(Contents::plain(fragment(&self.project.inventory.app, &user, &commands))),
+                None => Ok(Contents::plain(fragment(&rules(&member.layout), &user, &commands))),
                 Some(lack) => Err(lack.clone()),
             };
             let input = HostInput {
@@ -254,7 +285,7 @@ impl Run<'_> {
                 found,
                 deploy_user: &user,
                 steps,
-                sudoers: (contents, sudoers.clone()),
+                sudoers: (contents, sudoers(&member.layout)),
                 token: &self.token,
             };
             match plan(input) {
@@ -388,30 +419,41 @@ impl Run<'_> {
         stage.sink.emit(Event::PhaseFinished { phase, millis: millis(began.elapsed()) }).await;
     }
 
-    /// Tells each host how the setup ended, where the login user may write its history.
-    async fn history(&self, stage: &Stage, members: &[Member], facts: &[Facts], outcomes: &[Progress], began: Instant) {
-        let conclusion = conclude(stage, members, outcomes);
-        for (((member, facts), host), summary) in
-            members.iter().zip(facts).zip(&self.project.selection.hosts).zip(conclusion.hosts)
-        {
-            let deploys = self.deploy_user(host, facts).is_ok_and(|user| user == facts.user);
-            if summary.state == HostState::Unchanged && summary.why.is_none() || !(deploys || facts.user == "root") {
+    /// Tells each host how the setup ended.
+    async fn history(
+        &self,
+        stage: &Stage,
+        members: &[Member],
+        facts: &[Facts],
+        stages: &[String],
+        conclusion: &Conclusion,
+        began: Instant,
+    ) {
+        let entry = |summary: &HostSummary| HistoryEntry {
+            time: (self.machine.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            action: Some(Action::Setup),
+            environment: self.project.selection.environment.clone(),
+            by: self.machine.who(),
+            url: self.machine.ci_url(),
+            outcome: outcome_word(conclusion.outcome).to_owned(),
+            state: summary.state.name().to_owned(),
+            why: summary.why.as_ref().map(|why| stage.sink.masker().mask(why)),
+            millis: millis(began.elapsed()),
+            ..HistoryEntry::default()
+        };
+        let hosts = members.iter().zip(facts).zip(&self.project.selection.hosts).zip(stages).zip(&conclusion.hosts);
+        for ((((member, facts), host), folder), summary) in hosts {
+            if summary.state == HostState::Unchanged && summary.why.is_none() {
                 continue;
             }
-            let entry = HistoryEntry {
-                time: (self.machine.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                action: Some(Action::Setup),
-                environment: self.project.selection.environment.clone(),
-                by: self.machine.who(),
-                url: self.machine.ci_url(),
-                outcome: crate::execute::outcome_word(conclusion.outcome).to_owned(),
-                state: summary.state.name().to_owned(),
-                why: summary.why.map(|why| stage.sink.masker().mask(&why)),
-                millis: millis(began.elapsed()),
-                ..HistoryEntry::default()
-            };
-            // The folder is not there where the setup did not come so far.
-            let written = ask(member.session.as_ref(), vec![append_history(&member.layout, &entry)]).await;
+            let deploys = self.deploy_user(host, facts).is_ok_and(|user| user == facts.user);
+            if !deploys && facts.user != "root" {
+                let (transfer, tasks) = append(&member.layout, &entry(summary), folder);
+                let told = Told::new(member.name.clone(), Arc::clone(&member.session), stage.sink.clone());
+                let _ = told.carry_out(Phase::Setup, &tasks, Some(&transfer), &CancellationToken::new()).await;
+                continue;
+            }
+            let written = ask(member.session.as_ref(), vec![append_history(&member.layout, &entry(summary))]).await;
             if !written.is_ok_and(|answers| answers.iter().all(Answer::success)) {
                 let text = "the history could not be written".to_owned();
                 stage.sink.emit(Event::Warning { host: Some(member.name.clone()), text }).await;
@@ -422,67 +464,4 @@ impl Run<'_> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What stands in the way once packages were installed, as how each host ended.
-fn obstruct(outcomes: &mut [Progress], members: &[Member], obstruction: Obstruction) {
-    let reasons: Vec<(Option<String>, String)> = match obstruction {
-        Obstruction::Refused(refused) => refused.into_iter().map(|refused| (Some(refused.host), refused.why)).collect(),
-        Obstruction::Obstacles(found) => found.into_iter().map(|found| (Some(found.host), found.text)).collect(),
-        Obstruction::Error(error) => vec![(None, error.message)],
-    };
-    for (outcome, member) in outcomes.iter_mut().zip(members) {
-        let own = reasons.iter().find(|(host, _)| host.as_ref().is_none_or(|host| *host == member.name));
-        if let Some((_, why)) = own {
-            outcome.obstacle = Some(why.clone());
-        }
-    }
-}
-
-/// How the run ended, with a row for each host that says what changed.
-fn conclude(stage: &Stage, members: &[Member], outcomes: &[Progress]) -> Conclusion {
-    let hosts: Vec<HostSummary> = members
-        .iter()
-        .zip(outcomes)
-        .map(|(member, progress)| {
-            let changed = counted(progress.done.iter());
-            let stop = progress.stop.as_ref().map(Stop::why).or_else(|| progress.obstacle.clone());
-            let lost = progress.refused.as_ref().is_some_and(|refused| !refused.by_hand.is_empty());
-            let back = progress.refused.as_ref().map(|refused| match lost {
-                false => format!("{} is as it was before", refused.path),
-                true => format!("{} could not be put back as it was", refused.path),
-            });
-            let why: Vec<String> = [Some(changed.clone()).filter(|changed| !changed.is_empty()), stop, back]
-                .into_iter()
-                .flatten()
-                .collect();
-            HostSummary {
-                host: member.name.clone(),
-                before: None,
-                after: None,
-                state: match (lost, changed.is_empty()) {
-                    (true, _) => HostState::Unknown,
-                    (_, false) => HostState::Changed,
-                    (_, true) => HostState::Unchanged,
-                },
-                why: Some(why.join("; ")).filter(|why| !why.is_empty()),
-                commands: progress.refused.as_ref().map(|refused| refused.by_hand.clone()).unwrap_or_default(),
-            }
-        })
-        .collect();
-    let failed = outcomes.iter().any(|progress| progress.obstacle.is_some() || progress.stop.is_some());
-    let outcome = if hosts.iter().any(|host| host.state == HostState::Unknown) {
-        Outcome::NeedsPerson
-    } else if stage.cancel.is_cancelled() {
-        Outcome::Interrupted
-    } else if failed {
-        Outcome::Failed
-    } else {
-        Outcome::Done
-    };
-    let mut hints = Vec::new();
-    if matches!(outcome, Outcome::Failed | Outcome::Interrupted) {
-        hints.push("what was changed stays; `ship setup` again goes on from there".to_owned());
-    }
-    Conclusion { outcome, hosts, hints }
 }

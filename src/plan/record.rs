@@ -81,6 +81,13 @@ pub struct HistoryEntry {
     pub millis: u64,
 }
 
+impl HistoryEntry {
+    /// The entry as a line of the history.
+    pub fn line(&self) -> String {
+        format!("{}\n", serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
 /// Appends to the history. One short `printf` is one write(2), so lines of two runs cannot mix.
 pub fn append_history(layout: &Layout, entry: &HistoryEntry) -> Command {
     let line = serde_json::to_string(entry).unwrap_or_default();

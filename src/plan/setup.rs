@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::record::HistoryEntry;
 use super::render::PlannedStep;
 use super::{Obstacle, Transfer};
 use crate::artifact::{Difference, MemoryFile, Packing, Tree};
@@ -49,6 +50,18 @@ pub struct HostInput<'a> {
     pub token: &'a str,
 }
 
+impl HostInput<'_> {
+    /// The files that its steps want, and what is to be in them.
+    fn files(&self) -> impl Iterator<Item = (&str, &Contents)> {
+        self.steps.iter().filter_map(|step| match &step.planned.step {
+            Step::File(file) => Some((file.to.as_str(), step.contents.as_ref()?)),
+            Step::Nginx(nginx) => Some((nginx.to.as_str(), step.contents.as_ref()?)),
+            Step::Sudoers(_) => Some((self.sudoers.1.as_str(), self.sudoers.0.as_ref().ok()?)),
+            _ => None,
+        })
+    }
+}
+
 /// What will happen on one host.
 #[derive(Clone, Debug)]
 pub struct HostSetup {
@@ -64,6 +77,8 @@ pub struct HostSetup {
     pub changes: Vec<Change>,
     /// What can be decided only after the packages are there.
     pub later: Vec<String>,
+    /// The folder for what is on its way.
+    pub stage: String,
     /// What is sent first.
     pub transfer: Option<Transfer>,
     /// Notes what is going to be written.
@@ -396,6 +411,14 @@ impl Decided {
             }
             written.unfinished.extend(change.file.clone());
         }
+        // A file that is as it should be is as good as written: several instances of an app have some in common.
+        for (path, contents) in host.files() {
+            if let Some(Thing::File(Some(bytes))) = host.found.entries.get(path).map(|entry| &entry.thing)
+                && bytes.expose() == contents.bytes()
+            {
+                written.note(path, contents.bytes());
+            }
+        }
         let (mut begin, mut finish) = (Vec::new(), Vec::new());
         if self.changes.iter().any(|(_, change)| change.file.is_some()) {
             let ended = Written { unfinished: BTreeSet::new(), ..written.clone() };
@@ -415,6 +438,7 @@ impl Decided {
             foundation: None,
             changes: self.changes.into_iter().map(|(_, change)| change).collect(),
             later: Vec::new(),
+            stage: stage.to_owned(),
             begin,
             finish,
             clean: clean.collect(),
@@ -436,6 +460,20 @@ fn keep(ground: &Ground<'_>, place: &str) -> Vec<Task> {
     ];
     tasks.iter_mut().for_each(|task| task.own = true);
     tasks
+}
+
+/// Appends an entry to the history that another user keeps: what is sent, and what puts it there.
+pub fn append(layout: &Layout, entry: &HistoryEntry, stage: &str) -> (Transfer, Vec<Task>) {
+    let stage = format!("{stage}-end");
+    let line = MemoryFile::new("entry", 0o600, entry.line().into_bytes());
+    let (from, to) = (format!("if={stage}/entry"), format!("of={}", layout.history()));
+    let append = Command::argv(["dd", &from, &to, "oflag=append", "conv=notrunc", "status=none"]).sudo();
+    let tasks = vec![
+        Task { own: true, ..Task::new("Send the entry of the history", Action::Transfer) },
+        Task::own("Write the history", append),
+        Task::own("Remove what was sent", Command::argv(["rm", "-rf", &stage])),
+    ];
+    (transfer(&stage, vec![line]), tasks.into_iter().map(Task::tolerated).collect())
 }
 
 /// What is sent lands in a folder of the login user's that nobody else may read. It must be new: what is there

@@ -218,6 +218,17 @@ fn what_ship_did_not_write_is_foreign_and_what_it_wrote_is_not() {
 }
 
 #[test]
+fn a_file_that_another_instance_wrote_is_known_from_then_on() {
+    let unit = "/etc/systemd/system/shop.service";
+    let more = format!("{UNIT}[[setup]]\nfile = {{ content = \"x\\n\", to = \"/etc/own\" }}\n");
+    let setup = planned(&more, &has(founded(), unit, file("[Unit]\n")), &facts("deployer")).expect("a plan");
+    let sent = setup.transfer.expect("a transfer").packing.extra;
+    let record = sent.iter().find(|sent| sent.path() == b"finish").expect("a record");
+    let record = Written::parse(record.contents());
+    assert!(record.wrote(unit, b"[Unit]\n") && record.wrote("/etc/own", b"x\n") && record.unfinished.is_empty());
+}
+
+#[test]
 fn owners_and_modes_are_corrected_without_writing() {
     let unit = "/etc/systemd/system/shop.service";
     let open = Entry { mode: 0o666, ..file("[Unit]\n") };

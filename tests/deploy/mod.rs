@@ -25,6 +25,7 @@ mod ran;
 mod recipe;
 mod refusals;
 mod secrets;
+mod setup;
 mod shared_files;
 mod sources;
 mod steps;

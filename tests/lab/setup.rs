@@ -18,6 +18,9 @@ token = { env = "HOUSE_TOKEN" }
 "#;
 
 const RECIPE: &str = r#"
+[vars]
+port = "8096"
+
 [[setup]]
 packages = ["nginx", "logrotate"]
 
@@ -41,6 +44,10 @@ nginx = { site = "house", template = "house.nginx.j2" }
 
 [[setup]]
 sudoers = {}
+
+[[setup]]
+free_ports = ["8097", "{{ port }}"]
+creates    = "/etc/house.made"
 
 [[setup]]
 sudo    = "touch /etc/house.made"
@@ -133,6 +140,10 @@ fn a_bare_host_is_set_up_once_and_deployed_to_with_the_rules_of_its_setup() {
     project.ship(&["setup"]).exits(3).says("sudo does not let deployer run").says("--user NAME");
     unchanged(&lab, &host, &before);
 
+    // sshd is in the way: nothing is begun.
+    project.ship(&["setup", "--user", ADMIN, "--set", "port=22"]).exits(3).says("something listens on 22");
+    unchanged(&lab, &host, &before);
+
     let run = project.ship(&setup).exits(0).says("Set up 1 host for house").says("TOKEN=[secret]");
     assert!(!run.text.contains(TOKEN));
     let owners = lab.root(
@@ -159,6 +170,14 @@ fn a_bare_host_is_set_up_once_and_deployed_to_with_the_rules_of_its_setup() {
     let before = everything(&lab, &host);
     project.ship(&setup).exits(0).says("Nothing to do: 1 host is as the recipe wants it");
     unchanged(&lab, &host, &before);
+
+    // The history is the deploy user's, whoever set the host up.
+    let history =
+        lab.root(&host, "stat -c %U:%a /var/www/house/.ship/history.jsonl; cat /var/www/house/.ship/history.jsonl");
+    assert!(
+        history.starts_with("deployer:600\n") && history.lines().count() == 2 && history.contains("setup"),
+        "{history}"
+    );
 
     // Exactly what `ship sudoers` prints is what the deploy user may do, and a deploy needs no more.
     let printed = project.ship(&["sudoers"]).exits(0).text;
@@ -220,5 +239,29 @@ fn a_file_of_somebody_else_is_shown_and_left_alone_and_a_broken_site_is_put_back
     project.ship(&setup).exits(0);
     assert_eq!(lab.root(&host, "curl -sf http://127.0.0.1:8098/"), "at home\n");
     project.ship(&setup).exits(0).says("Nothing to do");
+    clean(&lab, &host);
+}
+
+#[test]
+fn a_static_site_is_served_by_the_nginx_that_setup_put_in_front_of_it() {
+    let lab = Lab::new();
+    let host = bare(&lab);
+    let project = Project::new(&lab);
+    let inventory = INVENTORY.replace("recipe    = \"house\"", "recipe    = \"static\"");
+    let vars = "[vars]\nserver_name = \"house.example.org\"\nlisten = \"8098\"\n\n[hosts.web3]";
+    project.write("inventory.toml", &inventory.replace("[hosts.web3]", vars));
+    project.write("index.html", "a static house\n");
+    project.commit("a page");
+    project.ship(&["setup", "--user", ADMIN]).exits(0).says("+    server_name house.example.org;");
+    project.ship(&["deploy"]).exits(0);
+    let page = "curl -sf -H 'Host: house.example.org' http://127.0.0.1:8098/";
+    assert_eq!(lab.root(&host, page), "a static house\n");
+    project.write("index.html", "a second house\n");
+    project.commit("another page");
+    project.ship(&["deploy"]).exits(0);
+    assert_eq!(lab.root(&host, page), "a second house\n");
+    project.ship(&["rollback"]).exits(0);
+    assert_eq!(lab.root(&host, page), "a static house\n");
+    project.ship(&["setup", "--user", ADMIN]).exits(0).says("Nothing to do");
     clean(&lab, &host);
 }
