@@ -4,6 +4,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 
+#[path = "lab/compose_proxy.rs"]
+mod compose_proxy;
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
 #[path = "lab/django.rs"]
