@@ -6,6 +6,8 @@
 
 #[path = "lab/compose_one_shot.rs"]
 mod compose_one_shot;
+#[path = "lab/compose_proxy.rs"]
+mod compose_proxy;
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
 #[path = "lab/detach.rs"]

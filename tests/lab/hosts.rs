@@ -46,6 +46,23 @@ impl Lab {
         }
     }
 
+    /// What the description says of a host.
+    fn of(&self, name: &str, field: &str) -> &Value {
+        let hosts = self.description["hosts"].as_array().expect("hosts");
+        let host = hosts.iter().find(|host| host["name"] == name).unwrap_or_else(|| panic!("no host {name}"));
+        &host[field]
+    }
+
+    /// The port of 127.0.0.1 that leads to a host's sshd.
+    pub fn port(&self, name: &str) -> u64 {
+        self.of(name, "port").as_u64().expect("port")
+    }
+
+    /// The private key that a host lets in.
+    pub fn identity_file(&self, name: &str) -> &str {
+        self.of(name, "identity_file").as_str().expect("identity_file")
+    }
+
     /// The words that start the client of the engine that the lab is in.
     pub fn docker_words(&self) -> Vec<&str> {
         self.description["docker"].as_array().expect("docker").iter().filter_map(Value::as_str).collect()
@@ -103,7 +120,7 @@ impl Lab {
 /// A project in a git repository of its own.
 pub struct Project {
     folder: TempDir,
-    ssh_config: String,
+    ssh_config: Option<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -132,7 +149,7 @@ impl Project {
     pub fn new(lab: &Lab) -> Self {
         let project = Self {
             folder: tempfile::tempdir().expect("a folder"),
-            ssh_config: lab.ssh_config().to_owned(),
+            ssh_config: Some(lab.ssh_config().to_owned()),
             environment: Vec::new(),
         };
         project.git(&["init", "--quiet", "--initial-branch", "main", "."]);
@@ -141,6 +158,12 @@ impl Project {
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Lets ship know the hosts from the inventory alone.
+    pub fn without_ssh_config(mut self) -> Self {
+        self.ssh_config = None;
+        self
     }
 
     /// Sets an environment variable for ship.
@@ -195,7 +218,10 @@ impl Project {
     /// ship with `words`, not started yet.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.program(env!("CARGO_BIN_EXE_ship"));
-        command.arg("--ssh-config").arg(&self.ssh_config).args(words);
+        if let Some(file) = &self.ssh_config {
+            command.arg("--ssh-config").arg(file);
+        }
+        command.args(words);
         command
     }
 
@@ -203,7 +229,8 @@ impl Project {
     /// code and what was on the screen.
     pub fn ship_typing(&self, words: &[&str], answer: &str) -> (i32, String) {
         use std::io::{Read, Write};
-        let line = format!("{} --ssh-config {} {}", env!("CARGO_BIN_EXE_ship"), self.ssh_config, words.join(" "));
+        let config = self.ssh_config.as_ref().map(|file| format!(" --ssh-config {file}")).unwrap_or_default();
+        let line = format!("{}{config} {}", env!("CARGO_BIN_EXE_ship"), words.join(" "));
         let mut script = self.program("script");
         script.args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"]);
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1)");
