@@ -112,6 +112,16 @@ pub enum EnvValue {
     Secret(Secret),
 }
 
+/// How sudo is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SudoCall {
+    /// It must not need a password: a rule says `NOPASSWD`, or a ticket is there.
+    WithoutPassword,
+    /// It reads the password from its standard input, before the command gets the rest of it. The password
+    /// stands in the shell's variable of this name. Only for rules that do want it: else the command gets it.
+    PasswordIn(&'static str),
+}
+
 /// One command on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -226,6 +236,11 @@ impl Command {
     /// because closing a channel does not stop what it started; a user may not signal root's processes,
     /// so those are bounded by the session alone.
     pub fn to_shell(&self) -> String {
+        self.to_shell_with(SudoCall::WithoutPassword)
+    }
+
+    /// [`Command::to_shell`], where sudo is called in this way.
+    pub fn to_shell_with(&self, call: SudoCall) -> String {
         let mut line = String::from("(");
         if let Program::Session(text) = &self.program {
             return text.clone();
@@ -240,13 +255,17 @@ impl Command {
             };
             let _ = write!(line, " export {name}={};", quote(value));
         }
-        line.push_str(" exec ");
-        if self.sudo {
-            line.push_str("sudo -n -- ");
-        } else {
-            // GNU and BusyBox both take whole seconds and `-k`.
-            let seconds = self.timeout.as_secs().max(1);
-            let _ = write!(line, "timeout -k {KILL_AFTER} {seconds} ");
+        match (self.sudo, call) {
+            (true, SudoCall::WithoutPassword) => line.push_str(" exec sudo -n -- "),
+            // A builtin `printf`, or the password would be an argument of a process.
+            (true, SudoCall::PasswordIn(variable)) => {
+                let _ = write!(line, " {{ printf '%s\\n' \"${variable}\"; exec cat; }} | sudo -S -p '' -- ");
+            }
+            (false, _) => {
+                // GNU and BusyBox both take whole seconds and `-k`.
+                let seconds = self.timeout.as_secs().max(1);
+                let _ = write!(line, " exec timeout -k {KILL_AFTER} {seconds} ");
+            }
         }
         match &self.program {
             Program::Argv(words) => line.push_str(&join(words.iter().map(String::as_str))),
@@ -278,6 +297,12 @@ mod tests {
         assert_eq!(restart.to_shell(), "( exec sudo -n -- /usr/bin/systemctl restart app )");
         assert_eq!(restart.display(), "sudo /usr/bin/systemctl restart app");
         assert_eq!(Command::shell("id").sudo().sudo_argv(), None);
+    }
+
+    #[test]
+    fn a_password_is_named_by_its_variable_and_never_by_its_value() {
+        let command = Command::argv(["tee", "/etc/x"]).sudo().directory("/srv");
+        insta::assert_snapshot!(command.to_shell_with(SudoCall::PasswordIn("pw")), @r#"( cd -- /srv || exit 125; { printf '%s\n' "$pw"; exec cat; } | sudo -S -p '' -- tee /etc/x )"#);
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub enum Action {
     Setup,
     /// `ship run`.
     Run,
+    /// `ship env`, which tells no events: only the history speaks of it.
+    Env,
 }
 
 impl Action {
@@ -115,6 +117,7 @@ impl Action {
             Self::Rollback => "rollback",
             Self::Setup => "setup",
             Self::Run => "run",
+            Self::Env => "env",
         }
     }
 }

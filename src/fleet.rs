@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
 use crate::lock::{self, Holder, Refusal};
 use crate::output::visible;
+use crate::secret::Secret;
 use crate::session::{Connector, Lost, Reply, Session, Status};
 use crate::target::Target;
 
@@ -71,8 +73,13 @@ const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 /// Runs `batch` and collects what each command printed.
 pub async fn ask(session: &dyn Session, batch: Vec<Command>) -> Result<Vec<Answer>, Lost> {
-    let mut answers = vec![Answer::default(); batch.len()];
-    let mut replies = session.run(batch);
+    let count = batch.len();
+    collect(session.run(batch), count).await
+}
+
+/// What each of `count` commands printed.
+async fn collect(mut replies: mpsc::Receiver<Reply>, count: usize) -> Result<Vec<Answer>, Lost> {
+    let mut answers = vec![Answer::default(); count];
     while let Some(reply) = replies.recv().await {
         match reply {
             Reply::Output { index, stream, bytes } => {
@@ -97,6 +104,21 @@ pub async fn ask(session: &dyn Session, batch: Vec<Command>) -> Result<Vec<Answe
     }
     Ok(answers)
 }
+
+/// Runs `command` with `input` as its standard input, and nothing else of it anywhere.
+pub async fn give(session: &dyn Session, command: Command, input: &Secret) -> Result<Answer, Lost> {
+    let chunks: Vec<_> = input.expose().as_bytes().chunks(INPUT_CHUNK).map(bytes::Bytes::copy_from_slice).collect();
+    let (sender, body) = mpsc::channel(chunks.len().max(1));
+    for chunk in chunks {
+        // There is room for all of them, and the other end is still here.
+        let _ = sender.try_send(Ok(chunk));
+    }
+    drop(sender);
+    collect(session.feed(command, body), 1).await.map(|answers| answers.into_iter().next().unwrap_or_default())
+}
+
+/// How much of the input of [`give`] is sent at once.
+const INPUT_CHUNK: usize = 32 * 1024;
 
 /// Runs `work` for every member at once and gives back the results in the order of the members.
 pub async fn each<T, F, W>(members: &[Member], work: W) -> Vec<T>

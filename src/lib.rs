@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`secret`] | values that are never shown, and the mask over all output |
 //! | [`output`] | bytes from a host become lines that are safe to show |
+//! | [`dotenv`] | settings files (`.env`): read as Compose reads them, changed without touching another byte |
 //! | [`document`] | TOML whose values know their place; problems with file:line:column |
 //! | [`command`] | commands as values; the only place that quotes for the shell |
 //! | [`target`] | where and as whom to connect |
@@ -35,7 +36,7 @@
 //!
 //! # The layer rule
 //!
-//! `secret output document command layout event` ← `artifact facts` ← `step` ← `config` ← `plan` ←
+//! `secret dotenv output document command layout event` ← `artifact facts` ← `step` ← `config` ← `plan` ←
 //! `fleet execute` ← `cli` ← `main`; `session` sees only `command event output secret`; `report` sees
 //! only `event secret output`. `cargo xtask layers` checks it.
 //!
@@ -54,6 +55,7 @@ pub mod command;
 pub mod config;
 pub mod demo;
 pub mod document;
+pub mod dotenv;
 pub mod error;
 pub mod event;
 pub mod execute;

@@ -3,7 +3,7 @@
 //! Deliberately absent: where secrets come from (`config`) and where they go (`command`, `step`).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use zeroize::Zeroizing;
@@ -42,10 +42,17 @@ impl fmt::Display for Secret {
 /// The shortest value that is masked: shorter ones occur by chance in ordinary output.
 pub const SHORTEST_MASKED: usize = 4;
 
-/// Replaces every known secret, in the forms in which programs commonly print it.
+/// Replaces every known secret, in the forms in which programs commonly print it. Its copies share what it
+/// knows, so that a password that is typed later is masked everywhere from then on.
 #[derive(Clone, Default)]
 pub struct Masker {
-    search: Option<Arc<AhoCorasick>>,
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    forms: Vec<Vec<u8>>,
+    search: Option<AhoCorasick>,
 }
 
 impl fmt::Debug for Masker {
@@ -58,35 +65,27 @@ impl Masker {
     /// A mask for `secrets`: raw, each line of a multi-line value, JSON-escaped, shell-quoted,
     /// URL-encoded and base64 (RFC 4648).
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut forms: Vec<Vec<u8>> = Vec::new();
-        for secret in secrets {
-            let value = secret.expose();
-            for part in std::iter::once(value).chain(value.lines()) {
-                let part = part.trim();
-                if part.len() >= SHORTEST_MASKED {
-                    forms.push(part.as_bytes().to_vec());
-                    forms.push(part.replace('\'', r"'\''").into_bytes());
-                    forms.push(url_encoded(part).into_bytes());
-                    if let Ok(json) = serde_json::to_string(part) {
-                        let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
-                        forms.extend(inner.map(|inner| inner.as_bytes().to_vec()));
-                    }
-                    forms.push(base64(part.as_bytes()).into_bytes());
-                }
-            }
-        }
-        forms.sort();
-        forms.dedup();
-        if forms.is_empty() {
-            return Self::default();
-        }
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok().map(Arc::new);
-        Self { search }
+        let masker = Self::default();
+        masker.learn(secrets);
+        masker
+    }
+
+    /// Masks `secrets` too, from now on.
+    pub fn learn<'a>(&self, secrets: impl IntoIterator<Item = &'a Secret>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.forms.extend(secrets.into_iter().flat_map(forms));
+        known.forms.sort();
+        known.forms.dedup();
+        known.search = if known.forms.is_empty() {
+            None
+        } else {
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&known.forms).ok()
+        };
     }
 
     /// `text` with every secret replaced by [`MASK`].
     pub fn mask(&self, text: &str) -> String {
-        match &self.search {
+        match &self.known.read().unwrap_or_else(PoisonError::into_inner).search {
             Some(search) => {
                 let mut masked = String::with_capacity(text.len());
                 search.replace_all_with(text, &mut masked, |_, _, out| {
@@ -98,6 +97,26 @@ impl Masker {
             None => text.to_owned(),
         }
     }
+}
+
+/// What is looked for to mask `secret`.
+fn forms(secret: &Secret) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    let value = secret.expose();
+    for part in std::iter::once(value).chain(value.lines()) {
+        let part = part.trim();
+        if part.len() >= SHORTEST_MASKED {
+            forms.push(part.as_bytes().to_vec());
+            forms.push(part.replace('\'', r"'\''").into_bytes());
+            forms.push(url_encoded(part).into_bytes());
+            if let Ok(json) = serde_json::to_string(part) {
+                let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+                forms.extend(inner.map(|inner| inner.as_bytes().to_vec()));
+            }
+            forms.push(base64(part.as_bytes()).into_bytes());
+        }
+    }
+    forms
 }
 
 /// Percent-encoding of everything but RFC 3986's unreserved characters.
@@ -157,6 +176,14 @@ mod tests {
     fn short_values_and_other_text_stay() {
         let masker = Masker::new([&Secret::new("abc".to_owned())]);
         assert_eq!(masker.mask("abc"), "abc");
+    }
+
+    #[test]
+    fn what_is_learned_later_is_masked_by_every_copy() {
+        let masker = Masker::default();
+        let copy = masker.clone();
+        masker.learn([&Secret::new("hunter22".to_owned())]);
+        assert_eq!(copy.mask("it is hunter22"), "it is [secret]");
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub struct Target {
     pub jump: Option<Box<Target>>,
     /// The password for password and keyboard-interactive logins, where the inventory has one.
     pub password: Option<Secret>,
+    /// Where sudo's password on the host comes from, where its rules ask for one and the run needs sudo.
+    pub sudo: Option<SudoPassword>,
     /// Whether the host may use our agent.
     pub forward_agent: bool,
+}
+
+/// Where the password comes from that sudo wants on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SudoPassword {
+    /// A person types it, once for all the hosts of a run.
+    Ask,
+    /// It is known.
+    Known(Secret),
 }

@@ -144,7 +144,7 @@ pub async fn run(
             stage.sink.emit(Event::Warning { host: None, text: warning.clone() }).await;
         }
     }
-    let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+    let targets = project.targets(|host| !only_show && project.needs_sudo(host));
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,

@@ -1,19 +1,22 @@
 //! Connecting and looking for commands whose result is a text: status, check, releases, history, lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{Global, SelectArgs};
 use super::machine::Machine;
 use super::operation::question;
 use super::project::{Project, problems};
 use super::prompt::Terminal;
+use crate::config::selection::Host;
 use crate::document::Problems;
 use crate::error::{Error, Kind};
-use crate::event::Sink;
+use crate::event::{Event, Sink};
 use crate::facts::Facts;
 use crate::fleet::{self, Member, Question, Refused};
+use crate::lock::Holder;
 use crate::plan::render::Filter;
-use crate::report;
+use crate::report::{self, Curtain};
 use crate::secret::Masker;
 use crate::session::{Connector, NoPrompt, Prompt};
 
@@ -30,23 +33,63 @@ pub struct Look {
 }
 
 impl Look {
-    /// Reads the project and connects.
+    /// Reads the project and connects, for commands that need no sudo.
     pub async fn connect(global: &Global, machine: &Machine, select: &SelectArgs) -> Result<Self, Error> {
+        Self::connect_for(global, machine, select, |_, _| false).await
+    }
+
+    /// Reads the project and connects, with the password for sudo to the hosts for which `sudo` is true.
+    pub async fn connect_for(
+        global: &Global,
+        machine: &Machine,
+        select: &SelectArgs,
+        sudo: impl Fn(&Project, &Host) -> bool,
+    ) -> Result<Self, Error> {
         let project = Project::load(global, machine, select, Filter::default(), &[])?;
+        Ok(Self::open_for(global, machine, project, sudo).await)
+    }
+
+    /// Connects to the hosts of `project`, for commands that need no sudo.
+    pub async fn open(global: &Global, machine: &Machine, project: Project) -> Self {
+        Self::open_for(global, machine, project, |_, _| false).await
+    }
+
+    async fn open_for(
+        global: &Global,
+        machine: &Machine,
+        project: Project,
+        sudo: impl Fn(&Project, &Host) -> bool,
+    ) -> Self {
         let masker = Masker::new(project.secrets.values());
         // Nobody listens: the result is the text that the command prints.
         let (sink, mut receiver) = Sink::new(masker.clone());
         tokio::spawn(async move { while receiver.recv().await.is_some() {} });
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
-            Arc::new(Terminal::default())
+            Arc::new(Terminal::new(Curtain::default(), masker.clone()))
         } else {
             Arc::new(NoPrompt)
         };
         let settings = machine.session_settings(global.ssh_config.clone(), global.timeout);
         let connector = Arc::new(Connector::new(settings, prompt));
-        let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+        let targets = project.targets(|host| sudo(&project, host));
         let (members, refused) = fleet::connect(&connector, targets, &sink).await;
-        Ok(Self { project, members, refused, masker })
+        Self { project, members, refused, masker }
+    }
+
+    /// Takes the deploy lock on every host, or on none. The sessions hold it until they end.
+    pub async fn lock(&self, holder: &Holder, patience: Duration) -> Result<Vec<Facts>, Error> {
+        let (sink, mut receiver) = Sink::new(self.masker.clone());
+        tokio::spawn(async move {
+            while let Some(event) = receiver.recv().await {
+                if let Event::Notice { host, text } = event {
+                    report::print_stderr(&format!("{}: {text}\n", host.unwrap_or_default()));
+                }
+            }
+        });
+        let questions = vec![Question::default(); self.members.len()];
+        let (facts, refused) = fleet::lock_and_look(&self.members, &questions, holder, patience, &sink).await;
+        self::refused(&refused)?;
+        Ok(facts)
     }
 
     /// What each host that answered looks like; one that does not answer now joins the refused.

@@ -8,6 +8,9 @@ use clap::{CommandFactory, FromArgMatches};
 pub mod args;
 pub mod check;
 pub mod deploy;
+pub mod env;
+pub mod env_change;
+pub mod env_file;
 pub mod init;
 pub mod locks;
 pub mod look;
@@ -106,6 +109,7 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::History(args) => wait(status::history(global, machine, args)),
         Command::Run(args) => wait(run::run(global, machine, args)),
         Command::Ssh(args) => run::ssh(global, machine, args),
+        Command::Env(args) => wait(env::run(global, machine, args)),
         Command::Lock(args) => wait(locks::hold(global, machine, args)),
         Command::Unlock(args) => wait(locks::free(global, machine, args)),
         Command::Init(args) => init::run(machine, args),

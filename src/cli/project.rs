@@ -9,6 +9,7 @@ use super::machine::{LocalSources, Machine};
 use crate::artifact::MemoryFile;
 use crate::config::diagnostic;
 use crate::config::inventory::Inventory;
+use crate::config::names::inside;
 use crate::config::options::{self, OptionValue};
 use crate::config::placement;
 use crate::config::recipe::{Origin, Recipe};
@@ -27,6 +28,7 @@ use crate::step::link::Link;
 use crate::step::settings::Source;
 use crate::step::upload::Part;
 use crate::step::{Kind, Step};
+use crate::target::Target;
 
 /// The inventory's file name where none is given.
 const INVENTORY: &str = "inventory.toml";
@@ -337,6 +339,33 @@ impl Project {
         let texts = self.recipe.services.iter().map(|node| scope.text(node));
         let names: Vec<String> = texts.collect::<Result<_, _>>().map_err(|problem| problems(&[problem], false))?;
         Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
+    }
+
+    /// Where to reach each chosen host, with the password for sudo where `sudo` says that it is needed there.
+    pub fn targets(&self, sudo: impl Fn(&Host) -> bool) -> Vec<(Target, Layout)> {
+        let target = |host: &Host| {
+            let password = host.target.sudo.clone().filter(|_| sudo(host));
+            (Target { sudo: password, ..host.target.clone() }, Self::layout(host))
+        };
+        self.selection.hosts.iter().map(target).collect()
+    }
+
+    /// Whether a deploy runs anything through sudo on `host`.
+    pub fn needs_sudo(&self, host: &Host) -> bool {
+        let of_deploy = |planned: &&PlannedStep| planned.phase != Phase::Setup;
+        self.steps_to_check(host)
+            .is_ok_and(|steps| steps.iter().filter(of_deploy).any(|planned| planned.step.needs_sudo()))
+    }
+
+    /// The settings file of `ship env` on `host`, relative to `shared/`.
+    pub fn env_file(&self, host: &Host) -> Result<String, Error> {
+        let Some(node) = &self.recipe.env_file else { return Ok(".env".to_owned()) };
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;
+        let path = scope.text(node).map_err(|problem| problems(&[problem], false))?;
+        inside(&path).map_err(|expected| Error::usage(format!("the recipe's `env_file` is {path:?}: {expected}")))?;
+        Ok(path)
     }
 
     /// The paths of `host`.

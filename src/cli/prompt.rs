@@ -4,19 +4,21 @@ use std::io::{BufRead, Write};
 
 use crate::output::visible;
 use crate::report::Curtain;
-use crate::secret::Secret;
+use crate::secret::{Masker, Secret};
 use crate::session::Prompt;
 
 /// Asks on the terminal, with live lines out of the way.
 #[derive(Clone, Debug, Default)]
 pub struct Terminal {
     curtain: Curtain,
+    masker: Masker,
 }
 
 impl Terminal {
-    /// Asks where a reporter may have live lines behind `curtain`.
-    pub fn new(curtain: Curtain) -> Self {
-        Self { curtain }
+    /// Asks where a reporter may have live lines behind `curtain`. What is typed without echo is masked from
+    /// then on.
+    pub fn new(curtain: Curtain, masker: Masker) -> Self {
+        Self { curtain, masker }
     }
 }
 
@@ -46,6 +48,8 @@ impl Prompt for Terminal {
     fn secret(&self, question: &str) -> Option<Secret> {
         let _held = self.curtain.hold();
         let question = format!("{}: ", visible(question.as_bytes()).trim_end_matches([':', ' ']));
-        rpassword::prompt_password(question).ok().map(Secret::new)
+        let typed = Secret::new(rpassword::prompt_password(question).ok()?);
+        self.masker.learn([&typed]);
+        Some(typed)
     }
 }

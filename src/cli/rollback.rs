@@ -58,7 +58,7 @@ pub async fn run(
             description: Some(to.clone()),
         })
         .await;
-    let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+    let targets = project.targets(|host| !change.dry_run && project.needs_sudo(host));
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,

@@ -37,7 +37,7 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
             description: Some(args.words.join(" ")),
         })
         .await;
-    let targets = project.selection.hosts.iter().map(|host| (host.target.clone(), Project::layout(host))).collect();
+    let targets = project.targets(|_| args.sudo);
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,

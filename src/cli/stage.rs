@@ -65,7 +65,7 @@ impl Stage {
         let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
         let signals = tokio::spawn(super::signals::watch(cancel.clone(), abort.clone(), sink.clone()));
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
-            Arc::new(Terminal::new(curtain))
+            Arc::new(Terminal::new(curtain, sink.masker().clone()))
         } else {
             Arc::new(NoPrompt)
         };

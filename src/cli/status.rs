@@ -7,6 +7,7 @@ use super::look::Look;
 use super::machine::Machine;
 use crate::command::Command;
 use crate::error::{Error, Kind};
+use crate::event::Action;
 use crate::facts::{Current, Facts, ReleaseState};
 use crate::fleet::{Answer, ask, each};
 use crate::lock;
@@ -162,7 +163,7 @@ pub async fn history(global: &Global, machine: &Machine, args: &HistoryArgs) -> 
     runs.sort_by(|a, b| a.0.time.cmp(&b.0.time));
     let mut table = Table::new(&["time", "action", "release", "outcome", "hosts", "state", "by", "why"]);
     for (entry, hosts) in runs.iter().rev().take(args.lines).rev() {
-        let action = entry.action.map_or("?", crate::event::Action::name);
+        let action = entry.action.map_or("?", Action::name);
         let cells = [
             entry.time.as_str(),
             action,
@@ -171,7 +172,8 @@ pub async fn history(global: &Global, machine: &Machine, args: &HistoryArgs) -> 
             &hosts.join(", "),
             &entry.state,
             &entry.by,
-            entry.why.as_deref().unwrap_or_default(),
+            // What `ship env` changed is told by its description alone.
+            entry.why.as_deref().unwrap_or(if entry.action == Some(Action::Env) { &entry.description } else { "" }),
         ];
         table.row(cells.iter().map(|cell| Cell::new(&visible(cell.as_bytes()), Tone::Plain)));
     }

@@ -81,6 +81,7 @@ pub fn read(printed: &str, place: &Place) -> Result<Vec<DynamicHost>, Problem> {
                 host_keys: Vec::new(),
                 forward_agent: false,
                 password: None,
+                sudo_password: None,
                 roles: named.clone(),
                 deploy_to: None,
                 vars: to_vars(own, place),

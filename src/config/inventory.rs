@@ -65,12 +65,23 @@ pub struct HostSpec {
     pub forward_agent: bool,
     /// The secret that holds the login's password.
     pub password: Option<Located<String>>,
+    /// Where sudo's password comes from.
+    pub sudo_password: Option<SudoPasswordSpec>,
     /// What it does.
     pub roles: Vec<String>,
     /// Where its releases live, where that differs from the rest; a path or a template of one.
     pub deploy_to: Option<Located<String>>,
     /// Its variables.
     pub vars: Vars,
+}
+
+/// Where the password comes from that sudo wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SudoPasswordSpec {
+    /// A person types it.
+    Ask,
+    /// This secret.
+    Secret(Located<String>),
 }
 
 /// The host to go through.

@@ -1,6 +1,6 @@
 //! Whether the names in an inventory refer to something, and to one thing only.
 
-use crate::config::inventory::{Inventory, Jump};
+use crate::config::inventory::{Inventory, Jump, SudoPasswordSpec};
 use crate::config::located::Located;
 use crate::config::pattern::{self, Pattern};
 use crate::config::secrets::SecretSpec;
@@ -128,7 +128,11 @@ fn jumps(inventory: &Inventory, problems: &mut Problems) {
 fn passwords(inventory: &Inventory, problems: &mut Problems) {
     let of_environments = inventory.environments.iter().flat_map(|environment| &environment.secrets);
     let secrets: Vec<&SecretSpec> = inventory.secrets.iter().chain(of_environments).collect();
-    for password in inventory.hosts.iter().filter_map(|host| host.password.as_ref()) {
+    let sudo = inventory.hosts.iter().filter_map(|host| match &host.sudo_password {
+        Some(SudoPasswordSpec::Secret(secret)) => Some(secret),
+        Some(SudoPasswordSpec::Ask) | None => None,
+    });
+    for password in inventory.hosts.iter().filter_map(|host| host.password.as_ref()).chain(sudo) {
         if !secrets.iter().any(|secret| secret.name == password.value) {
             problems.push(
                 Problem::at(&password.place, format!("there is no secret `{}`", password.value))

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::artifact::pattern::check_pattern;
 use crate::config::batch::Batch;
-use crate::config::inventory::{EnvironmentSpec, GroupSpec, HostSpec, Inventory, Jump, KEEP_RELEASES};
+use crate::config::inventory::{
+    EnvironmentSpec, GroupSpec, HostSpec, Inventory, Jump, KEEP_RELEASES, SudoPasswordSpec,
+};
 use crate::config::keys;
 use crate::config::located::{Located, Vars};
 use crate::config::names::{check_name, check_variable};
@@ -89,24 +91,15 @@ fn host(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<HostSpe
     let host_keys = host_keys(&mut reader);
     let forward_agent = reader.boolean("forward_agent").unwrap_or_default();
     let password_table = reader.node("password");
+    let sudo_node = reader.node("sudo_password");
     let roles = names(&mut reader, "roles", "a role");
     let root = deploy_path(&mut reader);
     let vars = vars(&mut reader);
     reader.finish();
-    let password = password_table.and_then(|node| {
-        if let Value::String(_) = &node.value {
-            let help = "write `password = { secret = \"NAME\" }` and say in `[secrets]` where it comes from";
-            problems.push(secrets::in_the_clear("the password", &node.place, help));
-            return None;
-        }
-        let mut reader = Reader::of(&keys::PASSWORD, "`password`", node, problems)?;
-        reader.required(
-            "secret",
-            Some("write `password = { secret = \"NAME\" }` and say in `[secrets]` where it comes from"),
-        );
-        let secret = reader.located("secret");
-        reader.finish();
-        secret
+    let password = password_table.and_then(|node| password_secret("password", node, "", problems));
+    let sudo_password = sudo_node.and_then(|node| match &node.value {
+        Value::String(word) if word == "ask" => Some(SudoPasswordSpec::Ask),
+        _ => password_secret("sudo_password", node, "`\"ask\"`, or ", problems).map(SudoPasswordSpec::Secret),
     });
     Some(HostSpec {
         name: Located { value: entry.key.clone(), place: entry.key_place.clone() },
@@ -118,10 +111,26 @@ fn host(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<HostSpe
         host_keys,
         forward_agent,
         password,
+        sudo_password,
         roles,
         deploy_to: root,
         vars,
     })
+}
+
+/// The name of the secret that holds the password `key`. `others` is what else could stand there.
+fn password_secret(key: &str, node: &Node, others: &str, problems: &mut Problems) -> Option<Located<String>> {
+    let help = format!("write {others}`{key} = {{ secret = \"NAME\" }}` and say in `[secrets]` where it comes from");
+    if let Value::String(_) = &node.value {
+        let what = if key == "password" { "the password".to_owned() } else { format!("`{key}`") };
+        problems.push(secrets::in_the_clear(&what, &node.place, &help));
+        return None;
+    }
+    let mut reader = Reader::of(&keys::PASSWORD, format!("`{key}`"), node, problems)?;
+    reader.required("secret", Some(&help));
+    let secret = reader.located("secret");
+    reader.finish();
+    secret
 }
 
 fn group(entry: &Entry, problems: &mut Problems) -> Option<GroupSpec> {

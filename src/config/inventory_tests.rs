@@ -447,6 +447,23 @@ fn numbers_out_of_range() {
 }
 
 #[test]
+fn passwords_of_sudo_are_asked_for_or_secrets() {
+    insta::assert_snapshot!(with("sudo_password = \"hunter22\"\n[hosts.web2]\nsudo_password = { secret = \"rot\" }\n[hosts.web3]\nsudo_password = \"ask\"\n[secrets]\nroot = { env = \"X\" }"), @r#"
+    error: `sudo_password` stands in the clear at inventory.toml:5:17
+     |
+     = help: write `"ask"`, or `sudo_password = { secret = "NAME" }` and say in `[secrets]` where it comes from
+
+    error: there is no secret `rot`
+     --> inventory.toml:7:28
+      |
+    7 | sudo_password = { secret = "rot" }
+      |                            ^^^^^ expected a name of `[secrets]`
+      |
+      = help: did you mean `root`?
+    "#);
+}
+
+#[test]
 fn host_keys_and_passwords() {
     insta::assert_snapshot!(with("host_key = \"ssh-ed25519\"\npassword = { secret = \"lgoin\" }\n[hosts.web2]\npassword = \"hunter22\"\n[secrets]\nlogin = { env = \"X\" }"), @r#"
     error: the password stands in the clear at inventory.toml:8:12

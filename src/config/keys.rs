@@ -89,6 +89,12 @@ pub static HOST: Table = Table {
         ),
         key("forward_agent", KeyKind::Boolean, Absent::Default("false"), "whether the host may use your SSH agent"),
         key("password", KeyKind::Table(&PASSWORD), Absent::None, "the login's password, where it cannot be a key"),
+        key(
+            "sudo_password",
+            KeyKind::WordOrTable("ask", &PASSWORD),
+            Absent::Default("sudo must need none"),
+            "the password that sudo wants: a secret, or `\"ask\"` to be asked once for all hosts of a run",
+        ),
         key("roles", KeyKind::Strings, Absent::None, "what the host does; steps and `--role` choose by it"),
         key(
             "deploy_to",
@@ -230,6 +236,12 @@ pub static RECIPE: Table = Table {
             KeyKind::Strings,
             Absent::None,
             "systemd units for `ship status`, `ship logs` and `ship service`; templates, of which an empty one names none",
+        ),
+        key(
+            "env_file",
+            KeyKind::Template,
+            Absent::Default("`.env`"),
+            "the settings file that `ship env` keeps, below `shared/`",
         ),
         key("build", KeyKind::List(&STEP), Absent::None, "steps on this machine, in a clean checkout of the revision"),
         key("prepare", KeyKind::List(&STEP), Absent::None, "steps on every host; nothing is visible to users yet"),

@@ -29,6 +29,8 @@ pub struct Recipe {
     pub caches: Vec<String>,
     /// systemd units for `ship status`, `ship logs` and `ship service`; templates.
     pub services: Vec<Node>,
+    /// The settings file of `ship env` below `shared/`, where it is not `.env`; a template.
+    pub env_file: Option<Node>,
     /// The steps: phases in the order of a run, steps in the order of the file.
     pub steps: Vec<StepSpec>,
     /// Where it comes from.

@@ -38,6 +38,7 @@ fn tables(name: &str, origin: Origin, document: &Node, problems: &mut Problems) 
     let exclude = patterns(&mut reader, "exclude");
     let caches = caches(&mut reader);
     let services = strings(&mut reader, "services");
+    let env_file = env_file(&mut reader);
     let phases: Vec<(Phase, Vec<&Node>)> =
         PHASES.iter().map(|(key, phase)| (*phase, steps(&mut reader, key))).collect();
     reader.finish();
@@ -61,6 +62,7 @@ fn tables(name: &str, origin: Origin, document: &Node, problems: &mut Problems) 
         exclude,
         caches,
         services,
+        env_file,
         steps,
         origin,
         place: document.place.clone(),
@@ -95,6 +97,19 @@ fn caches(reader: &mut Reader<'_, '_>) -> Vec<String> {
         }
     }
     caches.into_iter().map(|cache| cache.value).collect()
+}
+
+fn env_file(reader: &mut Reader<'_, '_>) -> Option<Node> {
+    let path = reader.string("env_file")?;
+    let node = reader.node("env_file")?;
+    // What is a template is checked when it is rendered.
+    if !is_template(&path)
+        && let Err(expected) = inside(&path)
+    {
+        let message = format!("{path:?} is no file below `shared/`");
+        reader.problem(&node.place, message, Some(expected), None);
+    }
+    Some(node.clone())
 }
 
 /// Strings as nodes, because they are templates.

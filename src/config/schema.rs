@@ -93,6 +93,7 @@ fn value(key: &Key) -> Value {
         KeyKind::Any => json!({}),
         KeyKind::Vars => json!({ "type": "object", "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" } }),
         KeyKind::Env => json!({ "type": "object", "additionalProperties": { "type": scalar } }),
+        KeyKind::WordOrTable(word, table) => json!({ "anyOf": [{ "enum": [word] }, reference(table)] }),
         KeyKind::Table(table) => reference(table),
         KeyKind::Named(table) => json!({ "type": "object", "additionalProperties": reference(table) }),
         KeyKind::List(table) => json!({ "type": "array", "items": step(table, key.name) }),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::config::batch::Batch;
 use crate::config::candidates::{self, Candidate};
-use crate::config::inventory::{EnvironmentSpec, HostSpec, Inventory, Jump};
+use crate::config::inventory::{EnvironmentSpec, HostSpec, Inventory, Jump, SudoPasswordSpec};
 use crate::config::located::Vars;
 use crate::config::pattern::Pattern;
 use crate::config::secrets::SecretSpec;
 use crate::config::template::is_template;
 use crate::document::{Place, Problem, Problems, suggestion};
 use crate::secret::Secret;
-use crate::target::Target;
+use crate::target::{SudoPassword, Target};
 
 /// What the command line says about hosts. Patterns of one kind widen the choice, kinds narrow it:
 /// `--host 'web*' --host db1 --role app` is every `web*` and `db1` that has the role `app`.
@@ -72,6 +72,8 @@ pub struct Host {
     /// The secrets that are passwords: name of the target (the host, or one it jumps through) → name of
     /// the secret.
     pub passwords: BTreeMap<String, String>,
+    /// Where sudo's password comes from.
+    pub sudo_password: Option<SudoPasswordSpec>,
 }
 
 /// What templates can know of another host.
@@ -88,9 +90,13 @@ pub struct Peer {
 }
 
 impl Selection {
-    /// The names of the secrets that logins need.
+    /// The names of the secrets that logins and sudo need.
     pub fn password_secrets(&self) -> BTreeSet<String> {
-        self.hosts.iter().flat_map(|host| host.passwords.values().cloned()).collect()
+        let sudo = self.hosts.iter().filter_map(|host| match &host.sudo_password {
+            Some(SudoPasswordSpec::Secret(secret)) => Some(secret.value.clone()),
+            Some(SudoPasswordSpec::Ask) | None => None,
+        });
+        self.hosts.iter().flat_map(|host| host.passwords.values().cloned()).chain(sudo).collect()
     }
 
     /// Puts resolved secrets into the targets.
@@ -101,6 +107,11 @@ impl Selection {
                 each.password = host.passwords.get(&each.name).and_then(|name| secrets.get(name)).cloned();
                 target = each.jump.as_deref_mut();
             }
+            host.target.sudo = match &host.sudo_password {
+                Some(SudoPasswordSpec::Ask) => Some(SudoPassword::Ask),
+                Some(SudoPasswordSpec::Secret(name)) => secrets.get(&name.value).cloned().map(SudoPassword::Known),
+                None => None,
+            };
         }
     }
 }
@@ -284,6 +295,7 @@ fn host(
         target,
         peers: Arc::clone(peers),
         passwords,
+        sudo_password: spec.sudo_password,
     }
 }
 
@@ -309,6 +321,7 @@ fn target(inventory: &Inventory, spec: &HostSpec, passwords: &mut BTreeMap<Strin
         host_keys: spec.host_keys.clone(),
         jump: jump.map(Box::new),
         password: None,
+        sudo: None,
         forward_agent: spec.forward_agent,
     }
 }

@@ -7,6 +7,7 @@ use super::diagnostic;
 use super::inventory_tests::{GOOD, read};
 use super::selection::{Choice, select};
 use crate::secret::Secret;
+use crate::target::SudoPassword;
 
 fn nothing(_: &str) -> Result<String, String> {
     Err("there is no such command".to_owned())
@@ -144,6 +145,18 @@ fn passwords_come_from_secrets() {
     selection.give_passwords(&BTreeMap::from([("login".to_owned(), Secret::new("hunter22".to_owned()))]));
     assert_eq!(selection.hosts[0].target.password.as_ref().map(Secret::expose), Some("hunter22"));
     assert_eq!(selection.hosts[0].deploy_to, "/srv/stage");
+}
+
+#[test]
+fn the_password_of_sudo_goes_to_its_own_host() {
+    let text = "recipe = \"x\"\napp = \"x\"\ndeploy_to = \"/srv/x\"\n[hosts.a]\nsudo_password = \"ask\"\n[hosts.b]\nsudo_password = { secret = \"root\" }\n[hosts.c]\n[secrets]\nroot = { env = \"X\" }\n";
+    let inventory = read(text).expect("an inventory");
+    let mut selection = select(&inventory, &choice(""), &nothing).expect("hosts");
+    assert_eq!(selection.password_secrets(), BTreeSet::from(["root".to_owned()]));
+    let root = Secret::new("hunter22".to_owned());
+    selection.give_passwords(&BTreeMap::from([("root".to_owned(), root.clone())]));
+    let given: Vec<_> = selection.hosts.iter().map(|host| host.target.sudo.clone()).collect();
+    assert_eq!(given, [Some(SudoPassword::Ask), Some(SudoPassword::Known(root)), None]);
 }
 
 const DYNAMIC: &str = "recipe = \"x\"\napp = \"x\"\ndeploy_to = \"/srv/x\"\n[hosts.web1]\nuser = \"me\"\n[groups.web.vars]\ntier = \"group\"\n[environments.prod]\nhosts_from = { command = \"list-hosts\" }\n";

@@ -64,6 +64,8 @@ pub enum KeyKind {
     Vars,
     /// A table of names that the author chooses, with templates as values.
     Env,
+    /// This string, or a table with these keys.
+    WordOrTable(&'static str, &'static Table),
     /// A table with these keys.
     Table(&'static Table),
     /// A table of names that the author chooses, each a table with these keys.
@@ -90,6 +92,7 @@ impl KeyKind {
             Self::Scalar => "string, number or boolean".to_owned(),
             Self::Any => "any".to_owned(),
             Self::Vars | Self::Env => "table of names".to_owned(),
+            Self::WordOrTable(word, table) => format!("`\"{word}\"` or `{}`", table.name),
             Self::Table(table) | Self::Named(table) | Self::List(table) => format!("`{}`", table.name),
         }
     }
@@ -107,7 +110,10 @@ impl Table {
         let mut next = 0;
         while let Some(table) = all.get(next).copied() {
             for key in table.keys {
-                if let KeyKind::Table(below) | KeyKind::Named(below) | KeyKind::List(below) = key.kind
+                if let KeyKind::Table(below)
+                | KeyKind::WordOrTable(_, below)
+                | KeyKind::Named(below)
+                | KeyKind::List(below) = key.kind
                     && !all.iter().any(|seen| std::ptr::eq(*seen, below))
                 {
                     all.push(below);

@@ -12,6 +12,7 @@ use crate::layout::{Layout, ReleaseId};
 use crate::step::{Action, Task};
 
 pub mod deploy;
+pub mod env;
 pub mod prune;
 pub mod record;
 pub mod render;

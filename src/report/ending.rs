@@ -58,6 +58,7 @@ impl Run {
             Some(Action::Deploy) => format!("Deploy {app}{}", to("to")),
             Some(Action::Rollback) => format!("Roll back {app}{}", to("on")),
             Some(Action::Setup) => format!("Set up {app}{}", to("on")),
+            Some(Action::Env) => format!("Change the settings of {app}{}", to("on")),
             Some(Action::Run) | None => format!("Run a command for {app}{}", to("on")),
         }
     }
@@ -153,6 +154,7 @@ impl<'a> Ending<'a> {
             Some(Action::Rollback) => "rollback",
             Some(Action::Setup) => "setup",
             Some(Action::Run) => "command",
+            Some(Action::Env) => "change",
         };
         let place = run.environment.as_deref().map(|name| format!(" on {name}")).unwrap_or_default();
         let to = run.environment.as_deref().map(|name| format!(" to {name}")).unwrap_or_default();

@@ -78,8 +78,8 @@ impl Progress {
 }
 
 impl Login<'_> {
-    /// Logs in over `handle`.
-    pub(super) async fn run(&self, handle: &mut Handle<Client>) -> Result<(), Failure> {
+    /// Logs in over `handle`, and gives back the password that a person typed for it, if one did.
+    pub(super) async fn run(&self, handle: &mut Handle<Client>) -> Result<Option<Secret>, Failure> {
         let mut progress =
             Progress { methods: None, without: self.route.without.clone(), tried: Vec::new(), notes: Vec::new() };
         let mut agent = self.agent(handle, &mut progress).await?;
@@ -93,14 +93,14 @@ impl Login<'_> {
                 break;
             }
             if self.offer(handle, offer, agent.as_mut(), &mut progress).await? {
-                return Ok(());
+                return Ok(None);
             }
         }
         if progress.methods.is_none() {
             self.meter.round_trips(1);
             let result = self.deadline.bound(handle.authenticate_none(&self.route.user)).await?;
             if self.take(handle, result.ok(), &mut progress)? {
-                return Ok(());
+                return Ok(None);
             }
         }
         let mut password = self.target.password.clone();
@@ -108,17 +108,17 @@ impl Login<'_> {
             && password.is_some()
             && self.password(handle, &password, &mut progress).await?
         {
-            return Ok(());
+            return Ok(None);
         }
         if progress.allows(MethodKind::KeyboardInteractive)
             && self.interactive(handle, &mut password, &mut progress).await?
         {
-            return Ok(());
+            return Ok(password.filter(|typed| self.target.password.as_ref() != Some(typed)));
         }
         if progress.allows(MethodKind::Password) && password.is_none() {
             password = self.ask(format!("Password of {}: ", self.login())).await;
             if password.is_some() && self.password(handle, &password, &mut progress).await? {
-                return Ok(());
+                return Ok(password);
             }
         }
         Err(self.refused(&progress))

@@ -18,9 +18,11 @@ use super::pin::{fingerprint, kind};
 use super::pipes::Meter;
 use super::socket::{self, Duplex, Greeting, Wire};
 use super::ssh::{self, Client, Seen, Ssh};
-use super::{BoxFuture, ConnectError, Connected, Prompt, Settings};
+use super::sudo::{self, Refusal};
+use super::{BoxFuture, ConnectError, Connected, Lost, Prompt, Session, Settings};
 use crate::output::visible;
-use crate::target::Target;
+use crate::secret::Secret;
+use crate::target::{SudoPassword, Target};
 
 /// How many connections to one server may be on their way to a login. OpenSSH begins to drop some at
 /// ten (sshd_config(5), `MaxStartups`).
@@ -42,6 +44,8 @@ struct Line {
     seen: Arc<Seen>,
     meter: Arc<Meter>,
     address: String,
+    /// The password that a person typed for the login.
+    typed: Option<Secret>,
 }
 
 /// A jump host's connection, made once for all the hosts behind it, or why there is none.
@@ -59,6 +63,8 @@ pub struct Connector {
     refused: Mutex<HashSet<String>>,
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
+    /// The password for sudo that a person typed, for all the hosts of the run; none where nobody did.
+    typed_for_sudo: tokio::sync::Mutex<Option<Option<Secret>>>,
 }
 
 impl Connector {
@@ -72,14 +78,80 @@ impl Connector {
             paces: Mutex::default(),
             refused: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
+            typed_for_sudo: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Connects to `target` and logs in. Needs a tokio runtime. The error says what to do.
+    /// Connects to `target`, logs in, and proves the password for sudo where the target has one. Needs a tokio
+    /// runtime. The error says what to do.
     pub async fn connect(&self, target: &Target) -> Result<Connected, ConnectError> {
         let line = self.line(target, 0).await?;
         let session = Ssh::new(line.handle, line.seen, line.meter, target.forward_agent);
+        if let Some(source) = &target.sudo
+            && let Err(error) = self.prepare_sudo(&session, &target.name, source, line.typed).await
+        {
+            session.close().await;
+            return Err(error);
+        }
         Ok(Connected { session: Arc::new(session), address: line.address })
+    }
+
+    /// Finds the password for sudo on a host and proves it. One that was typed for the login is tried first.
+    async fn prepare_sudo(
+        &self,
+        session: &Ssh,
+        name: &str,
+        source: &SudoPassword,
+        typed_for_login: Option<Secret>,
+    ) -> Result<(), ConnectError> {
+        let lost = |lost: Lost| ConnectError { message: format!("{name}: {lost}"), advice: None };
+        let prove = async |password: Secret| {
+            let (status, said) = session.ask_sudo(sudo::proof(&password)).await.map_err(|e| Refusal::Other(lost(e)))?;
+            session.use_sudo(sudo::judge(name, password, &status, &said)?);
+            Ok(())
+        };
+        let told = |refusal: Refusal| match refusal {
+            Refusal::Wrong(error) | Refusal::Other(error) => error,
+        };
+        if let SudoPassword::Known(password) = source {
+            return prove(password.clone()).await.map_err(told);
+        }
+        let (status, _) = session.ask_sudo(sudo::question()).await.map_err(lost)?;
+        if !sudo::is_wanted(&status) {
+            return Ok(());
+        }
+        if let Some(password) = typed_for_login {
+            match prove(password).await {
+                Err(Refusal::Wrong(_)) => {}
+                other => return other.map_err(told),
+            }
+        }
+        match self.ask_for_sudo().await {
+            Some(password) => prove(password).await.map_err(told),
+            None => Err(ConnectError {
+                message: format!("sudo on {name} wants a password, and there is no terminal to ask on"),
+                advice: Some(
+                    "Let `sudo_password` of the host name a secret: `sudo_password = { secret = \"NAME\" }`, with NAME in \
+                     `[secrets]`."
+                        .to_owned(),
+                ),
+            }),
+        }
+    }
+
+    /// The password for sudo, asked once.
+    async fn ask_for_sudo(&self) -> Option<Secret> {
+        let mut typed = self.typed_for_sudo.lock().await;
+        if let Some(answer) = typed.as_ref() {
+            return answer.clone();
+        }
+        let one_at_a_time = self.asking.lock().await;
+        let prompt = self.prompt.clone();
+        let asking = tokio::task::spawn_blocking(move || prompt.secret("Password for sudo on the hosts"));
+        let answer = asking.await.ok().flatten().filter(|password| !password.expose().is_empty());
+        drop(one_at_a_time);
+        *typed = Some(answer.clone());
+        answer
     }
 
     /// A logged-in connection to `target`, which is `depth` jump hosts away from where we started.
@@ -272,7 +344,7 @@ impl Attempt<'_> {
             meter: &meter,
         };
         match login.run(&mut handle).await {
-            Ok(()) => Ok(Line { handle, seen, meter, address: self.address() }),
+            Ok(typed) => Ok(Line { handle, seen, meter, address: self.address(), typed }),
             Err(Failure::Refused(error)) => {
                 self.connector.refuses(self.server());
                 Err(Trouble::Final(error))

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::sudo::Sudo;
 use super::{Body, Lost, Reply, Status, script};
 use crate::command::Command;
 
@@ -21,10 +22,10 @@ use crate::command::Command;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// See [`super::Session::feed`].
-pub(super) fn feed(host: Arc<dyn Host>, command: Command, body: Body) -> mpsc::Receiver<Reply> {
+pub(super) fn feed(host: Arc<dyn Host>, command: Command, body: Body, sudo: Option<Sudo>) -> mpsc::Receiver<Reply> {
     let (replies, receiver) = mpsc::channel(WAITING_CHUNKS);
     tokio::spawn(async move {
-        if let Err(lost) = converse(host, &command, body, &replies).await {
+        if let Err(lost) = converse(host, &command, body, sudo.as_ref(), &replies).await {
             let _ = replies.send(Reply::Lost(lost)).await;
         }
     });
@@ -35,11 +36,12 @@ async fn converse(
     host: Arc<dyn Host>,
     command: &Command,
     mut body: Body,
+    sudo: Option<&Sudo>,
     replies: &mpsc::Sender<Reply>,
 ) -> Result<(), Lost> {
     let nonce = Nonce::new()?;
     let mut streams = Streams::new(&nonce);
-    let (line, text) = script::bootstrap(&script::fed(command, &nonce));
+    let (line, text) = script::bootstrap(&script::fed(command, &nonce, sudo));
     let Pipes { input, mut output } = host.start(&line).await?;
     // The server's window, and the end.
     host.meter().round_trips(2);

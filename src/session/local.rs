@@ -53,7 +53,7 @@ impl Session for Local {
     }
 
     fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
-        feed(self.host.clone(), command, body)
+        feed(self.host.clone(), command, body, None)
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {

@@ -28,6 +28,7 @@ mod script;
 mod shell;
 mod socket;
 mod ssh;
+mod sudo;
 
 pub use connect::Connector;
 pub use local::Local;

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use super::marker::Nonce;
+use super::sudo::{FAREWELL, Sudo};
 use crate::command::{Command, Program};
 
 /// What is set up in every shell: administrators' programs are found, and `cd` goes where it is told.
@@ -17,10 +18,11 @@ const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PA
 /// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
 /// and put it off for ever while they wait for input, so the trap is set only while a command runs. SIGUSR1
 /// makes a busy shell skip the rest of its batch; an idle one ignores it. `p` says who the shell is.
-pub(super) fn prelude(nonce: &Nonce) -> String {
+pub(super) fn prelude(nonce: &Nonce, sudo: Option<&Sudo>) -> String {
+    let sudo = sudo.map(|sudo| format!("{}\n", sudo.prelude())).unwrap_or_default();
     let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
     format!(
-        "{{ {ENVIRONMENT}\n\
+        "{{ {ENVIRONMENT}\n{sudo}\
          s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
          e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
          p() {{ printf {process} \"$$\"; }}\n\
@@ -36,17 +38,25 @@ pub(super) fn prelude(nonce: &Nonce) -> String {
 /// A trapped signal is back to its default in what a command starts, an ignored one is not (POSIX XCU 2.11),
 /// so SIGUSR1 is ignored between batches only. The first line lets a trap that is due run before the batch
 /// begins.
-pub(super) fn batch(commands: &[Command]) -> String {
+pub(super) fn batch(commands: &[Command], sudo: Option<&Sudo>) -> String {
     let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
     for (index, command) in commands.iter().enumerate() {
-        let text = command.to_shell();
+        let (before, text) = called(command, sudo);
         let _ = match command.program() {
             Program::Session(_) => writeln!(script, "s {index} && {{ {text}\ne {index} $?; }}"),
-            _ => writeln!(script, "s {index} && {{ {text} </dev/null 8>&-; e {index} $?; }}"),
+            _ => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; e {index} $?; }}"),
         };
     }
     script.push_str("trap '' USR1; p\n");
     script
+}
+
+/// What comes before `command`, and the command itself, where sudo wants a password.
+fn called(command: &Command, sudo: Option<&Sudo>) -> (&'static str, String) {
+    match sudo.filter(|_| command.sudo_argv().is_some()) {
+        Some(sudo) => (sudo.before(), command.to_shell_with(sudo.call())),
+        None => ("", command.to_shell()),
+    }
 }
 
 /// `body` as one compound command behind the bytes that start it: the command line for the login shell,
@@ -66,18 +76,22 @@ pub(super) fn bootstrap(body: &str) -> (String, String) {
 
 /// The command in the background of a shell that names its process and waits for it. Such commands read
 /// from `/dev/null` unless told otherwise (POSIX XCU 2.9.3), hence descriptor 3.
-pub(super) fn fed(command: &Command, nonce: &Nonce) -> String {
+pub(super) fn fed(command: &Command, nonce: &Nonce, sudo: Option<&Sudo>) -> String {
+    let (before, text) = called(command, sudo);
+    let needed = sudo.filter(|_| command.sudo_argv().is_some());
+    let prelude = needed.map(|sudo| format!("{}\n", sudo.prelude())).unwrap_or_default();
+    let farewell = needed.map_or("", |_| FAREWELL);
     let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
     format!(
-        "printf {start} 0; printf {start} 0 >&2\n\
+        "{prelude}printf {start} 0; printf {start} 0 >&2\n\
          exec 3<&0\n\
-         {} <&3 3<&- &\n\
+         {before}{text} <&3 3<&- &\n\
          exec 3<&- </dev/null\n\
          printf {process} $!\n\
          wait $!\n\
          set -- 0 $?\n\
-         printf {end} \"$@\"; printf {end} \"$@\" >&2",
-        command.to_shell()
+         {farewell}\
+         printf {end} \"$@\"; printf {end} \"$@\" >&2"
     )
 }
 
@@ -96,12 +110,15 @@ pub(super) fn watchdog(process: u32, silence: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt;
     use std::process::{Command as Process, Stdio};
 
     use super::*;
     use crate::event::Stream;
+    use crate::secret::Secret;
     use crate::session::order::Streams;
+    use crate::session::sudo::{judge, proof};
     use crate::session::{Reply, Status};
 
     /// The shells that are somewhere `/bin/sh`, where they are installed, called by that name.
@@ -149,7 +166,7 @@ mod tests {
         // mksh closes descriptor 8 for every program, flock(1) included; nothing but Android has it as /bin/sh.
         for mut shell in shells().filter(|shell| !shell.get_program().to_string_lossy().ends_with("mksh")) {
             let nonce = Nonce::new().unwrap();
-            let input = format!("{}{}", prelude(&nonce), batch(&commands));
+            let input = format!("{}{}", prelude(&nonce, None), batch(&commands, None));
             let (replies, status) = converse(&mut shell, &nonce, input.as_bytes());
             let started = |index| Reply::Started { index };
             let expected =
@@ -164,7 +181,7 @@ mod tests {
     fn every_shell_leaves_what_follows_its_script_to_the_command() {
         for mut shell in shells() {
             let nonce = Nonce::new().unwrap();
-            let (line, text) = bootstrap(&fed(&Command::shell("cat; exit 5"), &nonce));
+            let (line, text) = bootstrap(&fed(&Command::shell("cat; exit 5"), &nonce, None));
             let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
             shell.args(["-c", program, "ship", &text.len().to_string()]);
             let body = "echo not a command\n".repeat(1000);
@@ -188,7 +205,7 @@ mod tests {
         let trace = folder.path().join("trace");
         for mut shell in shells() {
             let nonce = Nonce::new().unwrap();
-            let (line, text) = bootstrap(&fed(&Command::argv(["touch", trace.to_str().unwrap()]), &nonce));
+            let (line, text) = bootstrap(&fed(&Command::argv(["touch", trace.to_str().unwrap()]), &nonce, None));
             let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
             shell.args(["-c", program, "ship", &text.len().to_string()]);
             shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -204,10 +221,51 @@ mod tests {
             let nonce = Nonce::new().unwrap();
             let commands =
                 [Command::shell("kill -TERM $(ps -o ppid= -p $PPID); sleep 1"), Command::shell("echo never")];
-            let input = format!("{}{}", prelude(&nonce), batch(&commands));
+            let input = format!("{}{}", prelude(&nonce, None), batch(&commands, None));
             let (replies, status) = converse(&mut shell, &nonce, input.as_bytes());
             assert_eq!(without_output(&replies), [Reply::Started { index: 0 }], "{shell:?}");
             assert_eq!(status, Some(143), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn every_shell_keeps_the_password_to_itself_and_sudo_its_ticket() {
+        let password = Secret::new("it's $HOME \\ \"hunter22\"".to_owned());
+        // yash's `printf` is a program as far as it says, and mksh has none.
+        for mut shell in shells().filter(|shell| !shell.get_program().to_string_lossy().ends_with("mksh")) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().display().to_string();
+            let program = folder.path().join("sudo");
+            std::fs::write(&program, include_str!("../../tests/fixtures/sudo.sh").replace("SUDO", &path)).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::write(folder.path().join("password"), password.expose()).unwrap();
+            // Something of the variable's name that came with the login is exported, and stays so when it is set.
+            shell.env("ship_sudo", "x").env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()));
+            let nonce = Nonce::new().unwrap();
+            let Ok(sudo) = judge("web1", password.clone(), &Status::Exited(0), "") else { panic!("sudo") };
+            let environment = Command::shell("env | grep -c hunter22");
+            let commands = [Command::argv(["cat"]).sudo(), Command::argv(["sh", "-c", "exit 7"]).sudo()];
+            let input = format!(
+                "{}{}{}{}{FAREWELL}",
+                prelude(&nonce, None),
+                batch(&[proof(&password)], None),
+                batch(&[environment], Some(&sudo)),
+                batch(&commands, Some(&sudo))
+            );
+            let mut process =
+                shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let printed = process.wait_with_output().unwrap();
+            let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+            let ends: Vec<&str> =
+                printed.lines().filter_map(|line| line.split_once(" e ").map(|(_, end)| end)).collect();
+            assert_eq!(ends, ["0 0", "0 1", "0 0", "1 7"], "{shell:?} {printed}");
+            let lines = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap().lines().count();
+            assert_eq!((lines("attempts"), lines("commands")), (1, 2), "{shell:?}");
+            let left = std::fs::read_dir(folder.path())
+                .unwrap()
+                .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("ticket."));
+            assert_eq!(left.count(), 0, "{shell:?}");
         }
     }
 }

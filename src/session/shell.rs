@@ -17,6 +17,7 @@ use super::guard::Guard;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::sudo::{FAREWELL, Sudo};
 use super::{Lost, Reply, Status, script};
 use crate::command::{Command, Program};
 use crate::output::visible;
@@ -26,6 +27,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 enum Job {
     Run(Vec<Command>, mpsc::Sender<Reply>),
+    Sudo(Sudo),
     Guard(oneshot::Sender<Result<(), Lost>>),
 }
 
@@ -42,8 +44,16 @@ impl Shell {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
         let (interrupts, interrupted) = watch::channel(0);
-        let keeper =
-            Keeper { host, open: None, died: None, guard: None, guarded: false, closing: closing.clone(), interrupted };
+        let keeper = Keeper {
+            host,
+            sudo: None,
+            open: None,
+            died: None,
+            guard: None,
+            guarded: false,
+            closing: closing.clone(),
+            interrupted,
+        };
         tokio::spawn(keeper.work(inbox));
         Self { jobs, closing, interrupts }
     }
@@ -55,6 +65,12 @@ impl Shell {
             let _ = replies.try_send(Reply::Lost(closed()));
         }
         receiver
+    }
+
+    /// From now on, commands call sudo in this way. The shell that is open was given the password by the proof;
+    /// the next one is given it before its first command.
+    pub(super) fn sudo(&self, sudo: Sudo) {
+        let _ = self.jobs.send(Job::Sudo(sudo));
     }
 
     /// See [`super::Session::guard`].
@@ -116,6 +132,8 @@ impl Open {
 /// Owns the shell and works through the jobs.
 struct Keeper {
     host: Arc<dyn Host>,
+    /// How commands call sudo, where it wants a password.
+    sudo: Option<Sudo>,
     open: Option<Open>,
     /// A shell ended between two batches; the next batch must hear of it, since what it held is gone.
     died: Option<Lost>,
@@ -144,7 +162,7 @@ impl Keeper {
             // Closing waits neither for a command that runs nor for those who listen to it.
             let listener = match &job {
                 Job::Run(_, replies) => Some(replies.clone()),
-                Job::Guard(_) => None,
+                Job::Guard(_) | Job::Sudo(_) => None,
             };
             let finished = tokio::select! {
                 biased;
@@ -166,8 +184,12 @@ impl Keeper {
             }
         };
         let ending = async {
-            let Some(Open { pipes, .. }) = self.open.take() else { return };
-            let Pipes { input, mut output } = pipes;
+            let Some(open) = self.open.take() else { return };
+            let idle = open.idle();
+            let Pipes { input, mut output } = open.pipes;
+            if self.sudo.is_some() && idle {
+                let _ = input.send(FAREWELL.into()).await;
+            }
             drop(input);
             // Not until its streams end: something that a command left running may hold them.
             while let Some(Chunk::Output(..)) = output.recv().await {}
@@ -189,6 +211,7 @@ impl Keeper {
                     let _ = replies.send(Reply::Lost(lost)).await;
                 }
             }
+            Job::Sudo(sudo) => self.sudo = Some(sudo),
             Job::Guard(answer) => {
                 let _ = answer.send(self.guard().await);
             }
@@ -233,7 +256,7 @@ impl Keeper {
                 Open {
                     pipes,
                     streams: Streams::new(&nonce),
-                    prelude: Some(script::prelude(&nonce)),
+                    prelude: Some(script::prelude(&nonce, self.sudo.as_ref())),
                     exit: None,
                     batches: 0,
                 }
@@ -276,11 +299,12 @@ impl Keeper {
         let host = self.host.clone();
         let mut interrupted = self.interrupted.clone();
         interrupted.mark_unchanged();
+        let sudo = self.sudo.clone();
         let open = self.reach().await?;
         open.batches += 1;
         open.streams.begin();
         let mut text = open.prelude.take().unwrap_or_default();
-        text.push_str(&script::batch(batch));
+        text.push_str(&script::batch(batch, sudo.as_ref()));
         host.meter().round_trips(1);
         let input = open.pipes.input.clone();
         // Sent beside the reading: the shell may be printing more than fits before it reads on.

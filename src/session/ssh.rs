@@ -17,8 +17,10 @@ use super::feed::feed;
 use super::host_key::{Expected, Verdict};
 use super::pipes::{Host, Meter, Pipes};
 use super::shell::Shell;
-use super::{Body, BoxFuture, Lost, Reply, Session, Usage, channel};
+use super::sudo::Sudo;
+use super::{Body, BoxFuture, Lost, Reply, Session, Status, Usage, channel};
 use crate::command::Command;
+use crate::event::Stream;
 use crate::output::visible;
 
 /// How long the server may take to open a channel.
@@ -26,6 +28,9 @@ const CHANNEL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a farewell may wait for earlier data.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How much of sudo's complaints is kept.
+const MOST_SAID: usize = 2000;
 
 /// What becomes known while the connection lives.
 #[derive(Debug, Default)]
@@ -257,6 +262,8 @@ pub(super) fn settings(expected: &Expected) -> client::Config {
 pub(super) struct Ssh {
     server: Arc<Server>,
     shell: Shell,
+    /// How commands call sudo, where it wants a password.
+    sudo: OnceLock<Sudo>,
 }
 
 /// A server that we are logged in to.
@@ -271,7 +278,33 @@ impl Ssh {
     /// A session over `handle`, which is logged in.
     pub(super) fn new(handle: Handle<Client>, seen: Arc<Seen>, meter: Arc<Meter>, forward_agent: bool) -> Self {
         let server = Arc::new(Server { handle, seen, meter, forward_agent });
-        Self { shell: Shell::new(server.clone()), server }
+        Self { shell: Shell::new(server.clone()), server, sudo: OnceLock::new() }
+    }
+
+    /// Runs a question about sudo in the long-lived shell: how it ended, and the last line of what it complained.
+    pub(super) async fn ask_sudo(&self, command: Command) -> Result<(Status, String), Lost> {
+        let mut replies = self.shell.run(vec![command]);
+        let (mut said, mut end) = (Vec::new(), None);
+        while let Some(reply) = replies.recv().await {
+            match reply {
+                Reply::Output { stream: Stream::Stderr, bytes, .. } => {
+                    said.extend_from_slice(&bytes);
+                    let surplus = said.len().saturating_sub(MOST_SAID);
+                    said.drain(..surplus);
+                }
+                Reply::Ended { status, .. } => end = Some(status),
+                Reply::Lost(lost) => return Err(lost),
+                Reply::Output { .. } | Reply::Started { .. } | Reply::Sent { .. } => {}
+            }
+        }
+        let last = said.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
+        end.map(|end| (end, last.map(visible).unwrap_or_default())).ok_or_else(|| self.server.loss())
+    }
+
+    /// From now on, commands call sudo in this way.
+    pub(super) fn use_sudo(&self, sudo: Sudo) {
+        self.shell.sudo(sudo.clone());
+        let _ = self.sudo.set(sudo);
     }
 }
 
@@ -281,7 +314,7 @@ impl Session for Ssh {
     }
 
     fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
-        feed(self.server.clone(), command, body)
+        feed(self.server.clone(), command, body, self.sudo.get().cloned())
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {

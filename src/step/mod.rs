@@ -188,6 +188,11 @@ impl Step {
         }
     }
 
+    /// Whether any of its commands is run through sudo.
+    pub fn needs_sudo(&self) -> bool {
+        self.programs().iter().any(|program| program == "sudo")
+    }
+
     /// The file of the host that must be readable for this step; facts say whether it is.
     pub fn host_file(&self) -> Option<&str> {
         match self {

@@ -8,6 +8,7 @@ mod basics;
 mod changed_by_hand;
 mod crashes;
 mod eleven_bugs;
+mod env;
 mod every_moment;
 mod failures;
 mod files;

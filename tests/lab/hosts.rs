@@ -43,7 +43,8 @@ impl Lab {
         }
     }
 
-    fn docker(&self) -> Command {
+    /// The engine that the hosts run in.
+    pub fn docker(&self) -> Command {
         let argv: Vec<&str> =
             self.description["docker"].as_array().expect("docker").iter().filter_map(Value::as_str).collect();
         let mut command = Command::new(argv[0]);
@@ -171,22 +172,53 @@ impl Project {
         assert!(status.success(), "git {words:?}");
     }
 
-    /// Runs ship with `words`.
-    pub fn ship(&self, words: &[&str]) -> Run {
-        let began = std::time::Instant::now();
-        let output = Command::new(env!("CARGO_BIN_EXE_ship"))
-            .arg("--ssh-config")
-            .arg(&self.ssh_config)
-            .args(words)
+    /// A program as it is started for this project: nothing of the real account.
+    fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path().join(".home"))
             .env("USER", "ann")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .output()
-            .expect("ship");
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// ship with `words`, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.program(env!("CARGO_BIN_EXE_ship"));
+        command.arg("--ssh-config").arg(&self.ssh_config).args(words);
+        command
+    }
+
+    /// Runs ship with `words` on a terminal, types `answer` when it asks for a password, and gives back its exit
+    /// code and what was on the screen.
+    pub fn ship_typing(&self, words: &[&str], answer: &str) -> (i32, String) {
+        use std::io::{Read, Write};
+        let line = format!("{} --ssh-config {} {}", env!("CARGO_BIN_EXE_ship"), self.ssh_config, words.join(" "));
+        let mut script = self.program("script");
+        script.args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"]);
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1)");
+        let (mut input, mut output) = (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+        let (mut screen, mut chunk, mut answered) = (Vec::new(), [0; 4096], 0);
+        while let Ok(count @ 1..) = output.read(&mut chunk) {
+            screen.extend_from_slice(&chunk[..count]);
+            let asked = String::from_utf8_lossy(&screen).matches("Password").count();
+            while answered < asked {
+                input.write_all(format!("{answer}\n").as_bytes()).expect("input");
+                answered += 1;
+            }
+        }
+        drop(input);
+        let code = child.wait().expect("script(1)").code().expect("a status");
+        (code, String::from_utf8_lossy(&screen).into_owned())
+    }
+
+    /// Runs ship with `words`.
+    pub fn ship(&self, words: &[&str]) -> Run {
+        let began = std::time::Instant::now();
+        let output = self.command(words).stdin(Stdio::null()).output().expect("ship");
         let text = [output.stdout, output.stderr].concat();
         println!("ship {}: {:?} after {:.1} s", words.join(" "), output.status.code(), began.elapsed().as_secs_f32());
         Run { code: output.status.code().expect("a status"), text: String::from_utf8_lossy(&text).into_owned() }

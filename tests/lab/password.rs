@@ -1,6 +1,9 @@
-//! A host that lets people in by password only.
+//! A host that lets people in by password only, and whose sudo wants it too.
 
-use crate::hosts::{Lab, Project};
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Stdio};
+
+use crate::hosts::{Host, Lab, Project};
 
 const INVENTORY: &str = r#"
 recipe    = "static"
@@ -22,22 +25,208 @@ fn a_password_from_a_secret_lets_ship_in_and_is_never_shown() {
     let lab = Lab::new();
     let host = lab.host("pw1");
     lab.root(&host, "rm -rf /home/doodle/site");
-    let password = std::fs::read_to_string(host.password_file.as_ref().expect("a password")).expect("a password");
-    let project = Project::new(&lab).env("LOGIN", password.trim());
+    let password = password(&host);
+    let project = Project::new(&lab).env("LOGIN", &password);
     project.write("inventory.toml", INVENTORY);
     project.write("index.html", "hello");
     project.commit("a page");
     let run = project.ship(&["deploy"]).exits(0);
-    assert!(!run.text.contains(password.trim()), "the password was shown");
+    assert!(!run.text.contains(&password), "the password was shown");
     assert_eq!(lab.root(&host, "cat /home/doodle/site/current/public/index.html"), "hello");
-    for file in std::fs::read_dir(project.path().join(".ship/log")).expect("transcripts") {
-        let text = std::fs::read_to_string(file.expect("a file").path()).unwrap_or_default();
-        assert!(!text.contains(password.trim()), "the transcript has the password");
-    }
+    no_trace(&project, &password);
 
     let wrong = Project::new(&lab).env("LOGIN", "not-the-password");
     wrong.write("inventory.toml", INVENTORY);
     wrong.write("index.html", "hello");
     wrong.commit("a page");
     wrong.ship(&["deploy"]).exits(3).says("pw1");
+}
+
+fn password(host: &Host) -> String {
+    let file = host.password_file.as_ref().expect("a password");
+    std::fs::read_to_string(file).expect("a password").trim().to_owned()
+}
+
+/// No file that ship wrote in the project has the password.
+fn no_trace(project: &Project, password: &str) {
+    let found = std::process::Command::new("grep").args(["-rlF", "--", password]).arg(project.path()).output();
+    assert_eq!(String::from_utf8_lossy(&found.expect("grep").stdout), "");
+}
+
+/// Looks at every process of the host, as root, until it is told to stop: which of them had the password in
+/// their arguments or their environment? The lines that it prints end with the count of its looks.
+const SPY: &str = r#"
+import os, sys
+password, stop, looks = sys.stdin.buffer.read(), "/run/ship-spy.stop", 0
+if os.path.exists(stop): os.remove(stop)
+print("looking", flush=True)
+while not os.path.exists(stop) and looks < 20000:
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        for name in "cmdline", "environ":
+            try:
+                text = open(f"/proc/{process}/{name}", "rb").read()
+            except OSError:
+                continue
+            if password in text:
+                print(process, name, text, flush=True)
+    looks += 1
+print("looks", looks)
+"#;
+
+struct Spy<'a> {
+    lab: &'a Lab,
+    host: &'a Host,
+    process: Child,
+}
+
+impl<'a> Spy<'a> {
+    fn start(lab: &'a Lab, host: &'a Host, password: &str) -> Self {
+        let mut docker = lab.docker();
+        docker.args(["exec", "-i", &host.container, "python3", "-c", SPY]);
+        let mut process = docker.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker");
+        process.stdin.take().expect("stdin").write_all(password.as_bytes()).expect("input");
+        let mut first = [0; "looking\n".len()];
+        process.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("the spy looks");
+        Self { lab, host, process }
+    }
+
+    /// How often it looked, and where the password was.
+    fn stop(mut self) -> (usize, Vec<String>) {
+        self.lab.root(self.host, "touch /run/ship-spy.stop");
+        let mut seen = String::new();
+        self.process.stdout.take().expect("stdout").read_to_string(&mut seen).expect("output");
+        let (looks, seen): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| line.starts_with("looks "));
+        (looks[0]["looks ".len()..].parse().expect("a count"), seen.into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Spy<'_> {
+    fn drop(&mut self) {
+        self.lab.root(self.host, "touch /run/ship-spy.stop");
+        let _ = self.process.wait();
+    }
+}
+
+/// A unit that the recipe restarts through sudo. The name of the app is the test's own.
+const RECIPE: &str = r#"
+description = "files and a unit"
+services = ["ship-pw"]
+[[prepare]]
+upload = [{ from = ".", to = "." }]
+[[publish]]
+swap = {}
+[[publish]]
+systemd = { restart = ["ship-pw"], watch = "1s" }
+"#;
+
+const UNIT: &str = "[Service]\nExecStart=/bin/sh -c 'cat /home/doodle/ship-pw/current/version; exec sleep 1000'\n";
+
+fn with_sudo(sudo_password: &str, login: &str) -> String {
+    format!(
+        "recipe = \"pw\"\napp = \"ship-pw\"\ndeploy_to = \"/home/doodle/ship-pw\"\n[hosts.pw1]\n{login}\n\
+         sudo_password = {sudo_password}\n[secrets]\nlogin = {{ env = \"LOGIN\" }}\nroot = {{ env = \"ROOT\" }}\n"
+    )
+}
+
+fn prepared(lab: &Lab, host: &Host, inventory: &str) -> Project {
+    lab.root_fed(
+        host,
+        "rm -rf /home/doodle/ship-pw; cat >/etc/systemd/system/ship-pw.service; systemctl daemon-reload; \
+         systemctl restart ship-pw; systemctl reset-failed ship-pw 2>/dev/null; gpasswd -a doodle systemd-journal",
+        UNIT,
+    );
+    let project = Project::new(lab).env("LOGIN", &password(host)).env("ROOT", &password(host));
+    project.write("inventory.toml", inventory);
+    project.write("recipes/pw.toml", RECIPE);
+    project.write("version", "1");
+    project.commit("a version");
+    project
+}
+
+fn invocation(lab: &Lab, host: &Host) -> String {
+    lab.root(host, "systemctl show --property=InvocationID --value ship-pw")
+}
+
+fn tries(lab: &Lab, host: &Host) -> usize {
+    let journal =
+        lab.root(host, "journalctl --quiet --no-pager -t sudo | grep -c 'incorrect password attempt' || true");
+    journal.trim().parse().expect("a count")
+}
+
+#[test]
+fn sudo_with_a_password_restarts_units_and_no_process_ever_shows_it() {
+    let lab = Lab::new();
+    let host = lab.host("pw1");
+    let password = password(&host);
+    let project = prepared(&lab, &host, &with_sudo("{ secret = \"root\" }", "password = { secret = \"login\" }"));
+    let before = invocation(&lab, &host);
+    let spy = Spy::start(&lab, &host, &password);
+    let run = project.ship(&["deploy", "-v", "-v"]).exits(0);
+    assert!(!run.text.contains(&password), "the password was shown");
+    project.ship(&["run", "--sudo", "--", "id", "-un"]).exits(0).says("root");
+    project.ship(&["run", "--", "cat", "/proc/self/environ"]).exits(0);
+    let (looks, seen) = spy.stop();
+    println!("{looks} looks at every process of the host");
+    assert!(looks > 20 && seen.is_empty(), "{looks} {seen:?}");
+    // It would have seen it.
+    let spy = Spy::start(&lab, &host, &password);
+    project.ship(&["run", "--", "sh", "-c", "sleep 0.5", &password]).exits(0);
+    assert!(!spy.stop().1.is_empty());
+    // Output that has the password is masked by its value.
+    let echoed = project.ship(&["run", "--sudo", "--", "echo", &password]).exits(0);
+    assert!(!echoed.text.contains(&password) && echoed.text.contains("[secret]"), "{}", echoed.text);
+
+    assert_ne!(invocation(&lab, &host), before, "the unit was restarted");
+    no_trace(&project, &password);
+    let history = lab.root(&host, "cat /home/doodle/ship-pw/.ship/history.jsonl; journalctl --no-pager -t sudo -n 200");
+    assert_eq!(history.lines().filter(|line| line.contains(&password) && !line.contains("/echo")).count(), 0);
+}
+
+#[test]
+fn a_wrong_password_of_sudo_is_tried_once_and_nothing_is_changed() {
+    let lab = Lab::new();
+    let host = lab.host("pw1");
+    let inventory = with_sudo("{ secret = \"root\" }", "password = { secret = \"login\" }");
+    let project = prepared(&lab, &host, &inventory).env("ROOT", "not-the-password");
+    let (before, unit) = (tries(&lab, &host), invocation(&lab, &host));
+    let run = project.ship(&["deploy"]).exits(3).says("sudo on pw1 did not take the password");
+    assert!(!run.text.contains("not-the-password"), "{}", run.text);
+    assert_eq!(tries(&lab, &host), before + 1);
+    assert_eq!(invocation(&lab, &host), unit);
+    lab.root(&host, "test ! -e /home/doodle/ship-pw");
+}
+
+#[test]
+fn hosts_that_forget_passwords_at_once_work_too() {
+    let lab = Lab::new();
+    let host = lab.host("pw1");
+    let project = prepared(&lab, &host, &with_sudo("{ secret = \"root\" }", "password = { secret = \"login\" }"));
+    lab.root(&host, "echo 'Defaults timestamp_timeout=0' >/etc/sudoers.d/ship-pw-test");
+    let before = invocation(&lab, &host);
+    let run = project.ship(&["deploy"]);
+    lab.root(&host, "rm /etc/sudoers.d/ship-pw-test");
+    run.exits(0);
+    assert_ne!(invocation(&lab, &host), before);
+}
+
+#[test]
+fn a_person_types_the_password_once() {
+    let lab = Lab::new();
+    let host = lab.host("pw1");
+    let secret = password(&host);
+    // Typed for the login, and taken for sudo too.
+    let project = prepared(&lab, &host, &with_sudo("\"ask\"", ""));
+    let (code, screen) = project.ship_typing(&["deploy", "--output", "plain"], &secret);
+    assert_eq!((code, screen.matches("Password").count()), (0, 1), "{screen}");
+    assert!(!screen.contains(&secret));
+    no_trace(&project, &secret);
+    // The login comes from a secret: sudo's is asked for, once.
+    let project = prepared(&lab, &host, &with_sudo("\"ask\"", "password = { secret = \"login\" }"));
+    let (code, screen) = project.ship_typing(&["deploy", "--output", "plain"], &secret);
+    assert_eq!((code, screen.matches("Password for sudo on the hosts").count()), (0, 1), "{screen}");
+    assert!(!screen.contains(&secret));
+    // Without a terminal it says what to set.
+    project.ship(&["deploy"]).exits(3).says("no terminal to ask on").says("sudo_password = { secret");
+    // What needs no sudo asks for nothing.
+    project.ship(&["status"]).exits(0);
 }

@@ -5,4 +5,5 @@ mod host_keys;
 mod login;
 mod shells;
 pub mod sshd;
+mod sudo;
 mod vanish;

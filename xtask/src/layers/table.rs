@@ -16,6 +16,7 @@ pub const ROOMS: &[Room] = &[
     // Words that every other room speaks. Each may use those above it.
     Room { name: "secret", may_use: &[] },
     Room { name: "output", may_use: &["secret"] },
+    Room { name: "dotenv", may_use: &["secret"] },
     Room { name: "target", may_use: &["secret"] },
     Room { name: "document", may_use: &["secret", "output"] },
     Room { name: "command", may_use: &["secret", "output", "document"] },
@@ -42,8 +43,8 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "plan",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
-            "step", "config",
+            "secret", "dotenv", "target", "output", "document", "command", "layout", "event", "artifact", "lock",
+            "facts", "step", "config",
         ],
     },
     // Talking to hosts, which knows nothing of recipes or plans.
@@ -78,8 +79,8 @@ pub const ROOMS: &[Room] = &[
     Room {
         name: "cli",
         may_use: &[
-            "secret", "target", "output", "document", "command", "layout", "event", "artifact", "lock", "facts",
-            "step", "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
+            "secret", "dotenv", "target", "output", "document", "command", "layout", "event", "artifact", "lock",
+            "facts", "step", "config", "plan", "session", "fleet", "execute", "report", "error", "demo",
         ],
     },
     Room { name: "main", may_use: &["cli", "error"] },
