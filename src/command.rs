@@ -171,6 +171,12 @@ impl Command {
         self
     }
 
+    /// Runs as the login user after all, who is root.
+    pub fn without_sudo(mut self) -> Self {
+        self.sudo = false;
+        self
+    }
+
     /// Bounds the command's time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

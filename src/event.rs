@@ -128,6 +128,8 @@ impl Action {
 pub enum HostState {
     /// The run's release is live and passed its checks.
     Live,
+    /// `ship setup` changed it, and it is as the recipe wants it as far as the run came.
+    Changed,
     /// Nothing that users see was changed.
     Unchanged,
     /// The release from before is live again.
@@ -141,6 +143,7 @@ impl HostState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Changed => "changed",
             Self::Unchanged => "unchanged",
             Self::PutBack => "put back",
             Self::Unknown => "needs a person",

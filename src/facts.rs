@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
+pub mod found;
+pub mod written;
+
 /// The state of a release, kept in `.ship/releases/<id>/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +130,8 @@ pub struct Facts {
     pub releases: BTreeMap<ReleaseId, Release>,
     /// The shared files and folders that exist, of those that were asked for.
     pub shared: BTreeSet<String>,
+    /// Whether the deploy lock is there and the login user may take it.
+    pub lockable: bool,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
     /// The text of the lock that a person set, where there is one.
@@ -210,6 +215,7 @@ impl Survey<'_> {
              [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              {shared}\
+             [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
              :",
@@ -328,6 +334,7 @@ impl Facts {
             "shared" => {
                 self.shared.insert(value.to_owned());
             }
+            "lockable" => self.lockable = true,
             "readable" => {
                 self.readable.insert(value.to_owned());
             }

@@ -19,6 +19,8 @@ use crate::secret::Secret;
 use crate::session::{Connector, Lost, Reply, Session, Status};
 use crate::target::Target;
 
+pub mod found;
+
 /// A host that answered.
 #[derive(Clone)]
 pub struct Member {
@@ -265,7 +267,7 @@ pub async fn lock_and_look(
     split(results.into_iter().map(|(_, result)| result).collect())
 }
 
-fn split(results: Vec<Result<Facts, Refused>>) -> (Vec<Facts>, Vec<Refused>) {
+fn split<T>(results: Vec<Result<T, Refused>>) -> (Vec<T>, Vec<Refused>) {
     let (mut facts, mut refused) = (Vec::new(), Vec::new());
     for result in results {
         match result {

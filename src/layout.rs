@@ -133,6 +133,11 @@ impl Layout {
         format!("{}/.ship/hold", self.root)
     }
 
+    /// What `ship setup` wrote on the host.
+    pub fn written(&self) -> String {
+        format!("{}/.ship/setup.json", self.root)
+    }
+
     /// What was done here, one JSON line each.
     pub fn history(&self) -> String {
         format!("{}/.ship/history.jsonl", self.root)

@@ -32,7 +32,7 @@ impl TreeProblem {
 }
 
 /// A manifest, and where the bytes of each entry are. Clones share most of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     manifest: Manifest,
     /// One for each entry.

@@ -71,6 +71,8 @@ pub enum Command {
     Plan(DeployArgs),
     /// Check reachability, host keys, login, sudo rights, tools, disk space and the recipe; changes nothing
     Check(SelectArgs),
+    /// Prepare hosts as the recipe's `setup` says: shows what would change, and changes nothing twice
+    Setup(SetupArgs),
     /// Show what is live on each host; says where hosts differ
     Status(SelectArgs),
     /// List the releases on the hosts
@@ -181,6 +183,35 @@ pub struct RollbackArgs {
     /// The release to go back to [default: the newest older one that was healthy on every host]
     #[arg(long, value_name = "RELEASE")]
     pub to: Option<String>,
+}
+
+/// Arguments of `ship setup`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SetupArgs {
+    /// Which hosts
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// Another login than the one that deploys: root, or one that may use sudo for everything
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Overwrite this file though ship did not write it (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub overwrite: Vec<String>,
+    /// Steps to leave out, by name, kind or tag (repeatable)
+    #[arg(long, value_name = "STEP|TAG")]
+    pub skip: Vec<String>,
+    /// The only steps to take, by name, kind or tag (repeatable)
+    #[arg(long, value_name = "STEP|TAG")]
+    pub only: Vec<String>,
+    /// Do not ask for confirmation; a file that ship did not write is still not overwritten
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Show what would change, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for a lock that somebody else holds
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
+    pub lock_wait: Option<Duration>,
 }
 
 /// Arguments of `ship history`.

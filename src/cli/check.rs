@@ -9,10 +9,10 @@ use crate::error::{Error, Kind};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::fleet::{Answer, Member, ask, each};
-use crate::layout::ReleaseId;
+use crate::layout::{Layout, ReleaseId};
 use crate::output::visible;
 use crate::plan::deploy::obstacles_of;
-use crate::plan::render::tasks;
+use crate::plan::render::{PlannedStep, tasks};
 use crate::plan::sudoers::{file_name, fragment};
 use crate::step::swap::Expected;
 
@@ -22,11 +22,16 @@ fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<S
         return Ok((Vec::new(), Vec::new()));
     };
     let steps = project.steps_to_check(host).map_err(|found| problems(&found, false))?;
-    let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return Ok((Vec::new(), Vec::new())) };
+    Ok(rights_of(&steps, &member.layout, facts))
+}
+
+/// The commands that sudo runs for `steps`, and what the host lacks for them.
+pub fn rights_of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> (Vec<Vec<String>>, Vec<String>) {
     let (mut commands, mut lacking) = (Vec::new(), Vec::new());
+    let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return (commands, lacking) };
     for phase in [Phase::Prepare, Phase::Publish, Phase::Finish] {
         // As for the way back, which needs the most.
-        match tasks(&steps, phase, &member.layout, facts, &release, &Expected::default(), true) {
+        match tasks(steps, phase, layout, facts, &release, &Expected::default(), true) {
             Ok(made) => {
                 for argv in made.iter().filter_map(|task| task.command()?.sudo_argv()) {
                     if !commands.iter().any(|known: &Vec<String>| known == argv) {
@@ -37,7 +42,7 @@ fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<S
             Err(found) => lacking.extend(found),
         }
     }
-    Ok((commands, lacking))
+    (commands, lacking)
 }
 
 /// `ship check`. Changes nothing; the exit code is 3 where any host is not ready.

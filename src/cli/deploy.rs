@@ -107,7 +107,7 @@ pub async fn run(
     only_show: bool,
 ) -> Result<(), Error> {
     let only_show = only_show || args.change.dry_run;
-    let filter = Filter { skip: args.change.skip.clone(), only: args.change.only.clone() };
+    let filter = Filter { skip: args.change.skip.clone(), only: args.change.only.clone(), setup: false };
     let project = Project::load(global, machine, &args.change.select, filter, options)?;
     let source = Source::find(args, &project, machine)?;
     let batch = batch(&args.change, &project)?;

@@ -22,6 +22,7 @@ pub mod readme;
 pub mod reporters;
 pub mod rollback;
 pub mod run;
+pub mod setup;
 pub mod signals;
 pub mod stage;
 pub mod status;
@@ -96,12 +97,13 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
     let global = &cli.global;
     if global.output == Output::Json && !tells_events(&cli.command) {
         return Err(Error::usage("this command has no JSON form yet: its result is a text")
-            .hint("deploy, plan, rollback and run tell their events as JSON"));
+            .hint("deploy, plan, rollback, setup and run tell their events as JSON"));
     }
     match &cli.command {
         Command::Deploy(args) => wait(deploy::run(global, machine, args, options, false)),
         Command::Plan(args) => wait(deploy::run(global, machine, args, options, true)),
         Command::Rollback(args) => wait(rollback::run(global, machine, args, options)),
+        Command::Setup(args) => wait(setup::run(global, machine, args, options)),
         Command::Check(args) => wait(check::check(global, machine, args)),
         Command::Sudoers(args) => wait(check::sudoers(global, machine, args)),
         Command::Status(args) => wait(status::status(global, machine, args)),
@@ -123,7 +125,15 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
 
 /// Whether what happens is told as events; the others print a text.
 fn tells_events(command: &Command) -> bool {
-    matches!(command, Command::Deploy(_) | Command::Plan(_) | Command::Rollback(_) | Command::Run(_) | Command::Demo(_))
+    matches!(
+        command,
+        Command::Setup(_)
+            | Command::Deploy(_)
+            | Command::Plan(_)
+            | Command::Rollback(_)
+            | Command::Run(_)
+            | Command::Demo(_)
+    )
 }
 
 /// Runs a future to its end on a runtime of its own, so that commands without hosts start none.
@@ -136,7 +146,7 @@ fn wait<F: Future<Output = Result<(), Error>>>(future: F) -> Result<(), Error> {
 }
 
 /// The commands that take the recipe's options.
-const WITH_OPTIONS: &[&str] = &["deploy", "plan", "rollback"];
+const WITH_OPTIONS: &[&str] = &["deploy", "plan", "rollback", "setup"];
 
 /// The options that the recipe declares. A project that cannot be read has none: the command itself will say
 /// what is wrong with it.

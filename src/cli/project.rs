@@ -23,7 +23,9 @@ use crate::error::Error;
 use crate::event::Phase;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::render::{Filter, PlannedStep, steps};
+use crate::plan::setup::SetupStep;
 use crate::secret::Secret;
+use crate::step::diff::Contents;
 use crate::step::link::Link;
 use crate::step::settings::Source;
 use crate::step::upload::Part;
@@ -182,16 +184,19 @@ impl Project {
             match self.scope(host, &run, &known) {
                 Ok(scope) => {
                     let result = match host {
-                        Some(host) => self
-                            .host_steps(&scope, host)
-                            .and_then(|planned| self.settings(&scope, &planned))
-                            .map(|_| ()),
+                        Some(host) => self.host_steps(&scope, host).and_then(|planned| {
+                            self.settings(&scope, &planned)?;
+                            planned.iter().try_for_each(|planned| self.contents(&scope, planned).map(|_| ()))
+                        }),
                         None => self.local_steps(&scope).map(|_| ()),
                     };
                     if let Err(more) = result {
                         found.extend(more);
                     }
-                    found.extend(scope.problems());
+                    // Variables may need a release as long as no step of `setup` needs them.
+                    if !run.setup {
+                        found.extend(scope.problems());
+                    }
                     used.extend(scope.used_secrets());
                 }
                 Err(more) => found.extend(more),
@@ -220,6 +225,7 @@ impl Project {
             time: release.release.as_ref().map(ReleaseId::time),
             by: release.by.clone(),
             checking: false,
+            setup: self.filter.setup,
         }
     }
 
@@ -298,6 +304,37 @@ impl Project {
             }
         }
         if found.is_empty() { Ok(files) } else { Err(found) }
+    }
+
+    /// The steps of `setup` on `host`, with the texts that they want somewhere.
+    pub fn setup_steps(&self, host: &Host) -> Result<Vec<SetupStep>, Problems> {
+        let known = KnownSecrets::Values(self.secrets.clone());
+        let scope = self.scope(Some(host), &self.run_facts(&ReleaseFacts::default()), &known)?;
+        let steps = self.host_steps(&scope, host)?;
+        steps.into_iter().map(|planned| Ok(SetupStep { contents: self.contents(&scope, &planned)?, planned })).collect()
+    }
+
+    /// The steps of a deploy to `host`, for what they need; neither a release nor a secret is known.
+    pub fn deploy_steps(&self, host: &Host) -> Result<Vec<PlannedStep>, Problems> {
+        let names = self.selection.secrets.iter().map(|secret| secret.name.clone()).collect();
+        let run = RunFacts { checking: true, setup: false, ..self.run_facts(&ReleaseFacts::default()) };
+        let scope = self.scope(Some(host), &run, &KnownSecrets::Names(names))?;
+        let specs: Vec<_> = self.recipe.steps.iter().filter(|spec| spec.kind != Kind::Local).cloned().collect();
+        steps(&specs, &Filter::default(), &scope, host, &self.selection.hosts)
+    }
+
+    /// The text that a step of `setup` wants somewhere.
+    fn contents(&self, scope: &Scope, planned: &PlannedStep) -> Result<Option<Contents>, Problems> {
+        let (template, content) = match &planned.step {
+            Step::File(step) => (&step.template, &step.content),
+            Step::Nginx(step) => (&step.template, &step.content),
+            _ => return Ok(None),
+        };
+        let Some(template) = template else { return Ok(content.clone().map(Contents::plain)) };
+        let source = self.template(template, &planned.place).map_err(|problem| vec![problem])?;
+        let rendered = scope.file(&source)?;
+        let secrets = rendered.secrets.iter().filter_map(|name| self.secrets.get(name)).cloned().collect();
+        Ok(Some(Contents { text: Secret::new(rendered.text), secrets }))
     }
 
     fn template(&self, file: &str, place: &Place) -> Result<Arc<document::Source>, Problem> {

@@ -30,7 +30,7 @@ pub async fn run(
             Error::usage(format!("{text:?} is not the name of a release")).hint("`ship releases` lists them")
         })?),
     };
-    let filter = Filter { skip: change.skip.clone(), only: change.only.clone() };
+    let filter = Filter { skip: change.skip.clone(), only: change.only.clone(), setup: false };
     let project = Project::load(global, machine, &change.select, filter, options)?;
     let sizes = batch(change, &project)?.sizes(project.selection.hosts.len());
     let to = wanted.as_ref().map_or("the newest older healthy release".to_owned(), ToString::to_string);

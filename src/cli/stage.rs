@@ -30,6 +30,8 @@ pub struct Stage {
     pub abort: CancellationToken,
     /// Connects to hosts.
     pub connector: Arc<Connector>,
+    /// Out of whose way questions are asked; `None` where nobody could answer.
+    curtain: Option<report::Curtain>,
     action: Action,
     began: Instant,
     reporting: JoinHandle<()>,
@@ -64,6 +66,7 @@ impl Stage {
         let reporting = tokio::task::spawn_blocking(move || runtime.block_on(listening));
         let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
         let signals = tokio::spawn(super::signals::watch(cancel.clone(), abort.clone(), sink.clone()));
+        let asked = (machine.stdin_is_terminal && machine.stderr_is_terminal).then(|| curtain.clone());
         let prompt: Arc<dyn Prompt> = if machine.stdin_is_terminal && machine.stderr_is_terminal {
             Arc::new(Terminal::new(curtain, sink.masker().clone()))
         } else {
@@ -71,7 +74,23 @@ impl Stage {
         };
         let settings = machine.session_settings(global.ssh_config.clone(), global.timeout);
         let connector = Arc::new(Connector::new(settings, prompt));
-        Ok(Self { sink, cancel, abort, connector, action: telling.action, began: Instant::now(), reporting, signals })
+        Ok(Self {
+            sink,
+            cancel,
+            abort,
+            connector,
+            curtain: asked,
+            action: telling.action,
+            began: Instant::now(),
+            reporting,
+            signals,
+        })
+    }
+
+    /// Asks the person at the terminal for a yes or a no; `None` where there is nobody.
+    pub fn ask(&self, question: &str) -> Option<bool> {
+        let _held = self.curtain.as_ref()?.hold();
+        Some(super::prompt::confirm(question))
     }
 
     /// Connects to every host, or ends the run with the names of those that cannot be reached.

@@ -314,5 +314,12 @@ pub static STEP: Table = Table {
         key("timeout", KeyKind::Duration, Absent::Default("\"10m\""), "how long a command may take"),
         key("attempts", KeyKind::Count, Absent::Default("1"), "how often a command may be tried in all"),
         key("tolerate", KeyKind::Boolean, Absent::Default("false"), "a failure is reported and the run goes on"),
+        key("creates", KeyKind::Template, Absent::None, "in `setup`: nothing is done where this path is there"),
+        key(
+            "done_when",
+            KeyKind::Template,
+            Absent::None,
+            "in `setup`: nothing is done where this shell command, run by the login user, ends with 0",
+        ),
     ],
 };

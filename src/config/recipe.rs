@@ -97,6 +97,10 @@ pub struct Modifiers {
     pub attempts: u32,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// In `setup`: what is there once the step is done, an absolute path; a template.
+    pub creates: Option<Node>,
+    /// In `setup`: shell text whose status 0 says that the step is done; a template.
+    pub done_when: Option<Node>,
 }
 
 impl Recipe {

@@ -137,7 +137,7 @@ fn an_unknown_action_or_modifier() {
     7 | xyz = 1
       | ^^^ unknown key
       |
-      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `tolerate`, `local`, `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `swap`, `wait`
+      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `tolerate`, `creates`, `done_when`, `local`, `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `swap`, `wait`, `directory`, `file`, `nginx`, `packages`, `sudoers`, `free_ports`
     "#);
 }
 

@@ -13,7 +13,7 @@ use crate::config::renderer::{Renderer, SECRETS};
 use crate::config::secret_values::SecretValues;
 use crate::config::selection::Host;
 use crate::config::template::is_template;
-use crate::config::variables::{self, Variables, absent_before_placement, absent_here};
+use crate::config::variables::{self, Variables, absent_before_placement, absent_here, absent_in_setup};
 use crate::document::{self, Entry, Node, Place, Problem, Problems, Source};
 use crate::secret::{MASK, Secret};
 use crate::step::Kind;
@@ -39,6 +39,8 @@ pub struct RunFacts {
     pub by: Option<String>,
     /// Nothing of the release is known yet: it, the revision and the branch get stand-ins.
     pub checking: bool,
+    /// The run is a setup, which belongs to no release: nothing of one is defined.
+    pub setup: bool,
 }
 
 /// The secrets as templates see them.
@@ -124,6 +126,10 @@ pub struct RenderedStep {
     pub cwd: Option<String>,
     /// The environment of commands.
     pub env: Vec<(String, EnvValue)>,
+    /// In `setup`: what is there once the step is done.
+    pub creates: Option<String>,
+    /// In `setup`: what says that the step is done.
+    pub done_when: Option<String>,
     /// Whether `when` and `unless` let it happen.
     pub wanted: bool,
 }
@@ -137,6 +143,7 @@ impl Scope {
         let absent: fn(&str) -> _ = match ingredients.host {
             None => absent_here,
             Some(host) if is_template(&host.deploy_to) => absent_before_placement,
+            Some(_) if ingredients.run.setup => absent_in_setup,
             Some(_) => |_| None,
         };
         match Renderer::new(known, SecretValues::new(ingredients.secrets), absent) {
@@ -213,9 +220,19 @@ impl Scope {
             .map(|name| Node { place: name.place.clone(), value: document::Value::String(name.value.clone()) });
         if !wanted {
             problems.extend(self.check_tree(&step.body, &mode));
-            let plain = name.iter().chain(&step.modifiers.cwd).chain(step.modifiers.env.iter().map(|(_, node)| node));
+            let plain = name.iter().chain(&step.modifiers.cwd).chain(&step.modifiers.creates);
+            let plain = plain.chain(step.modifiers.env.iter().map(|(_, node)| node));
             problems.extend(plain.flat_map(|node| self.renderer.check(node, Mode::Plain)));
-            let unrendered = RenderedStep { name: None, body: step.body.clone(), cwd: None, env: Vec::new(), wanted };
+            problems.extend(step.modifiers.done_when.iter().flat_map(|node| self.renderer.check(node, Mode::Shell)));
+            let unrendered = RenderedStep {
+                name: None,
+                body: step.body.clone(),
+                cwd: None,
+                env: Vec::new(),
+                creates: None,
+                done_when: None,
+                wanted,
+            };
             return if problems.is_empty() { Ok(unrendered) } else { Err(problems) };
         }
         let body = self.tree(&step.body, &mode, &mut problems);
@@ -224,6 +241,12 @@ impl Scope {
         };
         let name = plain(name.as_ref());
         let cwd = plain(step.modifiers.cwd.as_ref());
+        let creates = plain(step.modifiers.creates.as_ref());
+        let done_when = step
+            .modifiers
+            .done_when
+            .as_ref()
+            .and_then(|node| self.string(node, Mode::Shell).map_err(|found| problems.extend(found)).ok());
         let mut env = Vec::new();
         for (name, node) in &step.modifiers.env {
             match self.environment_value(node) {
@@ -231,7 +254,11 @@ impl Scope {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(RenderedStep { name, body, cwd, env, wanted }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(RenderedStep { name, body, cwd, env, creates, done_when, wanted })
+        } else {
+            Err(problems)
+        }
     }
 
     /// The names of all secrets that anything rendered so far has used.

@@ -50,6 +50,7 @@ impl Setting {
             time: Some("2026-11-21T10:15:00Z".to_owned()),
             by: Some("ann@desk".to_owned()),
             checking: false,
+            setup: false,
         };
         Self { recipe, set: Vec::new(), given: Vec::new(), secrets: values(), run, local: false }
     }

@@ -75,6 +75,15 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
             }
         }
     }
+    let creates = reader.node("creates").cloned().filter(|_| reader.string("creates").is_some());
+    let done_when = reader.node("done_when").cloned().filter(|_| reader.string("done_when").is_some());
+    for key in ["creates", "done_when"] {
+        if let Some(entry) = reader.entry(key).filter(|_| phase != Phase::Setup) {
+            let message =
+                format!("`{key}` has no meaning in `{}`: only `setup` looks whether it is done", phase.name());
+            reader.problem(&entry.key_place, message, None, None);
+        }
+    }
     let attempts = reader.typed("attempts", "expected a whole number, 1 or more", |value| match value {
         Value::Integer(number) => u32::try_from(*number).ok().filter(|number| *number > 0),
         _ => None,
@@ -90,6 +99,8 @@ fn modifiers(reader: &mut Reader<'_, '_>, phase: Phase) -> Modifiers {
         timeout: reader.duration("timeout"),
         attempts: attempts.unwrap_or_default(),
         tolerate: reader.boolean("tolerate").unwrap_or_default(),
+        creates,
+        done_when,
     }
 }
 

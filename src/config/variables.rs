@@ -68,6 +68,13 @@ pub fn absent_here(name: &str) -> Option<&'static str> {
     RUN_VARIABLES.contains(&name).then_some("a step of `build` is done once, on this machine, and belongs to no host")
 }
 
+/// Why a name that deploys have does not exist in `setup`.
+pub fn absent_in_setup(name: &str) -> Option<&'static str> {
+    ["release", "release_path", "revision", "branch", "time", "by"]
+        .contains(&name)
+        .then_some("`setup` belongs to no release")
+}
+
 /// Why a name does not exist while `deploy_to` is a template that is to become a path.
 pub fn absent_before_placement(name: &str) -> Option<&'static str> {
     match name {
@@ -100,11 +107,13 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
     let mut text = |name: &str, value: Option<&str>| {
         known.insert(name.to_owned(), Variable::Value(value.map_or(Value::from(()), Value::from)));
     };
-    text("release", release.as_deref());
-    text("revision", revision.as_deref());
-    text("branch", branch.as_deref());
-    text("time", time.as_deref());
-    text("by", by.as_deref());
+    if !run.setup {
+        text("release", release.as_deref());
+        text("revision", revision.as_deref());
+        text("branch", branch.as_deref());
+        text("time", time.as_deref());
+        text("by", by.as_deref());
+    }
     text("app", Some(&run.app));
     text("environment", run.environment.as_deref());
     let Some(host) = ingredients.host else {
@@ -120,7 +129,9 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
         stand_ins.insert("release_path");
     }
     text("deploy_to", Some(&host.deploy_to));
-    text("release_path", release.map(|release| format!("{}/{release}", layout.releases())).as_deref());
+    if !run.setup {
+        text("release_path", release.map(|release| format!("{}/{release}", layout.releases())).as_deref());
+    }
     text("current_path", Some(&layout.current()));
     text("shared_path", Some(&layout.shared()));
     text("host", Some(&host.name));

@@ -21,6 +21,7 @@ use crate::step::Task;
 
 pub mod host;
 pub mod local;
+pub mod setup;
 
 use host::{Host, Stop};
 
@@ -422,7 +423,8 @@ impl Execution {
     }
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+/// The word of the history for how a run ended.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
         Outcome::Failed => "failed",

@@ -17,6 +17,10 @@ pub mod prune;
 pub mod record;
 pub mod render;
 pub mod rollback;
+pub mod setup;
+#[cfg(test)]
+mod setup_tests;
+pub mod setup_text;
 pub mod show;
 pub mod sudoers;
 pub mod transfer;

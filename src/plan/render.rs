@@ -7,7 +7,7 @@ use crate::command::EnvValue;
 use crate::config::recipe::StepSpec;
 use crate::config::scope::Scope;
 use crate::config::selection::Host;
-use crate::document::{Place, Problems};
+use crate::document::{Place, Problem, Problems};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -35,6 +35,10 @@ pub struct PlannedStep {
     pub tolerate: bool,
     /// See [`Task::stage`].
     pub stage: u32,
+    /// In `setup`: what is there once the step is done.
+    pub creates: Option<String>,
+    /// In `setup`: shell text whose status 0 says that the step is done.
+    pub done_when: Option<String>,
     /// Where it stands in the recipe.
     pub place: Place,
 }
@@ -46,11 +50,16 @@ pub struct Filter {
     pub skip: Vec<String>,
     /// The only steps to take, by name, kind or tag; empty for all.
     pub only: Vec<String>,
+    /// Whether `setup` is meant, and not what a deploy does.
+    pub setup: bool,
 }
 
 impl Filter {
     /// Whether the step takes part. `swap` always does: without it nothing is published.
     fn takes(&self, spec: &StepSpec) -> bool {
+        if self.setup != (spec.phase == Phase::Setup) {
+            return false;
+        }
         if spec.kind == crate::step::Kind::Swap {
             return true;
         }
@@ -115,6 +124,9 @@ pub fn steps(
             continue;
         }
         if let Some(step) = Step::read(spec.kind, &rendered.body, &mut problems) {
+            if let Err(reason) = step.suits(spec.phase, rendered.creates.is_some() || rendered.done_when.is_some()) {
+                problems.push(Problem::at(&spec.body.place, reason));
+            }
             planned.push(PlannedStep {
                 phase: spec.phase,
                 name: rendered.name.unwrap_or_else(|| step.title()),
@@ -125,6 +137,8 @@ pub fn steps(
                 attempts: spec.modifiers.attempts,
                 tolerate: spec.modifiers.tolerate,
                 stage: if spec.phase == Phase::Prepare { stage } else { 0 },
+                creates: rendered.creates,
+                done_when: rendered.done_when,
                 place: spec.body.place.clone(),
             });
         }

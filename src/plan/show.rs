@@ -69,7 +69,7 @@ fn host_text(host: &HostPlan, verbose: u8) -> String {
     out
 }
 
-fn section(out: &mut String, title: &str, tasks: &[Task]) {
+pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
     if tasks.is_empty() {
         return;
     }

@@ -93,7 +93,7 @@ impl<'a> Ending<'a> {
     /// Everything there is to say, as lines. `transcript` is where all output can be read again.
     pub fn lines(&self, run: &Run, transcript: Option<&str>, width: Option<usize>, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
-        let table = self.table();
+        let table = if run.action == Some(Action::Setup) { self.setup_table() } else { self.table() };
         // Where nothing ran there is no output that could say why.
         if !table.is_empty() && (!run.is_about_output() || self.outcome == Outcome::Refused) {
             lines.extend(table.lines(width, 2, paint));
@@ -161,7 +161,16 @@ impl<'a> Ending<'a> {
         let hosts = text::plural(self.hosts.len(), "host");
         match self.outcome {
             Outcome::Done => match (run.action, &run.release) {
-                (Some(Action::Setup), _) => format!("Set up {hosts} for {}{place}", run.app),
+                (Some(Action::Setup), _) if self.in_state(HostState::Changed).count() == 0 => {
+                    format!(
+                        "Nothing to do: {hosts} as the recipe wants {}{place}",
+                        if self.hosts.len() == 1 { "it" } else { "them" }
+                    )
+                }
+                (Some(Action::Setup), _) => {
+                    let changed = text::plural(self.in_state(HostState::Changed).count(), "host");
+                    format!("Set up {} for {}{place}", changed, run.app)
+                }
                 (Some(Action::Run), _) => format!("Ran on {hosts}"),
                 (Some(Action::Rollback), Some(release)) => format!("Rolled back{place}: {release} is live on {hosts}"),
                 (_, Some(release)) => format!("Deployed {}{to}: {release} is live on {hosts}", run.app),
@@ -184,7 +193,8 @@ impl<'a> Ending<'a> {
             return String::new();
         }
         let mut parts = Vec::new();
-        for state in [HostState::Live, HostState::PutBack, HostState::Unchanged, HostState::Unknown] {
+        for state in [HostState::Live, HostState::Changed, HostState::PutBack, HostState::Unchanged, HostState::Unknown]
+        {
             let count = self.in_state(state).count();
             if count == self.hosts.len() && count > 1 {
                 return format!(": all {count} hosts {}", state.name());
@@ -200,12 +210,25 @@ impl<'a> Ending<'a> {
         self.hosts.iter().filter(move |host| host.state == state)
     }
 
+    /// Host, state, what was changed: a setup knows no releases.
+    fn setup_table(&self) -> Table {
+        let mut table = Table::new(&["HOST", "STATE", "WHAT"]);
+        for host in self.hosts {
+            table.row([
+                Cell::new(&host.host, Tone::Strong),
+                Cell::new(host.state.name(), if host.state == HostState::Unknown { Tone::Bad } else { Tone::Plain }),
+                Cell::from(host.why.as_deref().unwrap_or("-")),
+            ]);
+        }
+        table
+    }
+
     /// Host, before, after, state, why.
     pub fn table(&self) -> Table {
         let mut table = Table::new(&["HOST", "BEFORE", "AFTER", "STATE", "WHY"]);
         for host in self.hosts {
             let tone = match host.state {
-                HostState::Live => Tone::Good,
+                HostState::Live | HostState::Changed => Tone::Good,
                 HostState::Unchanged => Tone::Plain,
                 HostState::PutBack => Tone::Care,
                 HostState::Unknown => Tone::Bad,

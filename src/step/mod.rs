@@ -11,11 +11,20 @@ use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 
+pub mod diff;
+pub mod directory;
+pub mod file;
+pub mod free_ports;
+pub mod ground;
 pub mod link;
 pub mod local;
+pub mod nginx;
+pub mod owned;
+pub mod packages;
 pub mod run;
 pub mod settings;
 pub mod sudo;
+pub mod sudoers;
 pub mod swap;
 pub mod systemd;
 pub mod upload;
@@ -42,6 +51,18 @@ pub enum Kind {
     Swap,
     /// Waits until something answers.
     Wait,
+    /// Makes folders.
+    Directory,
+    /// Writes a file of the host.
+    File,
+    /// Installs an nginx site.
+    Nginx,
+    /// Installs packages.
+    Packages,
+    /// Installs the sudo rules that deploys need.
+    Sudoers,
+    /// Refuses while ports are in use.
+    FreePorts,
 }
 
 impl Kind {
@@ -56,6 +77,12 @@ impl Kind {
         Self::Systemd,
         Self::Swap,
         Self::Wait,
+        Self::Directory,
+        Self::File,
+        Self::Nginx,
+        Self::Packages,
+        Self::Sudoers,
+        Self::FreePorts,
     ];
 
     /// The action key.
@@ -70,6 +97,12 @@ impl Kind {
             Self::Systemd => "systemd",
             Self::Swap => "swap",
             Self::Wait => "wait",
+            Self::Directory => "directory",
+            Self::File => "file",
+            Self::Nginx => "nginx",
+            Self::Packages => "packages",
+            Self::Sudoers => "sudoers",
+            Self::FreePorts => "free_ports",
         }
     }
 
@@ -85,6 +118,12 @@ impl Kind {
             Self::Systemd => systemd::SUMMARY,
             Self::Swap => swap::SUMMARY,
             Self::Wait => wait::SUMMARY,
+            Self::Directory => directory::SUMMARY,
+            Self::File => file::SUMMARY,
+            Self::Nginx => nginx::SUMMARY,
+            Self::Packages => packages::SUMMARY,
+            Self::Sudoers => sudoers::SUMMARY,
+            Self::FreePorts => free_ports::SUMMARY,
         }
     }
 
@@ -100,6 +139,12 @@ impl Kind {
             Self::Systemd => systemd::EXAMPLE,
             Self::Swap => swap::EXAMPLE,
             Self::Wait => wait::EXAMPLE,
+            Self::Directory => directory::EXAMPLE,
+            Self::File => file::EXAMPLE,
+            Self::Nginx => nginx::EXAMPLE,
+            Self::Packages => packages::EXAMPLE,
+            Self::Sudoers => sudoers::EXAMPLE,
+            Self::FreePorts => free_ports::EXAMPLE,
         }
     }
 
@@ -109,7 +154,12 @@ impl Kind {
             Self::Local => &[Phase::Build],
             Self::Upload | Self::Settings | Self::Link => &[Phase::Prepare],
             Self::Swap => &[Phase::Publish],
-            Self::Run | Self::Sudo | Self::Systemd | Self::Wait => &[Phase::Prepare, Phase::Publish, Phase::Finish],
+            Self::Run | Self::Sudo | Self::Systemd | Self::Wait => {
+                &[Phase::Prepare, Phase::Publish, Phase::Finish, Phase::Setup]
+            }
+            Self::Directory | Self::File | Self::Nginx | Self::Packages | Self::Sudoers | Self::FreePorts => {
+                &[Phase::Setup]
+            }
         }
     }
 
@@ -145,6 +195,18 @@ pub enum Step {
     Swap(swap::Swap),
     /// See [`wait`].
     Wait(wait::Wait),
+    /// See [`directory`].
+    Directory(directory::Directory),
+    /// See [`file`].
+    File(file::File),
+    /// See [`nginx`].
+    Nginx(nginx::Nginx),
+    /// See [`packages`].
+    Packages(packages::Packages),
+    /// See [`sudoers`].
+    Sudoers(sudoers::Sudoers),
+    /// See [`free_ports`].
+    FreePorts(free_ports::FreePorts),
 }
 
 impl Step {
@@ -160,6 +222,12 @@ impl Step {
             Kind::Systemd => systemd::Systemd::read(body, problems).map(Self::Systemd),
             Kind::Swap => swap::Swap::read(body, problems).map(Self::Swap),
             Kind::Wait => wait::Wait::read(body, problems).map(Self::Wait),
+            Kind::Directory => directory::Directory::read(body, problems).map(Self::Directory),
+            Kind::File => file::File::read(body, problems).map(Self::File),
+            Kind::Nginx => nginx::Nginx::read(body, problems).map(Self::Nginx),
+            Kind::Packages => packages::Packages::read(body, problems).map(Self::Packages),
+            Kind::Sudoers => sudoers::Sudoers::read(body, problems).map(Self::Sudoers),
+            Kind::FreePorts => free_ports::FreePorts::read(body, problems).map(Self::FreePorts),
         }
     }
 
@@ -175,6 +243,12 @@ impl Step {
             Self::Systemd(step) => step.title(),
             Self::Swap(_) => "Switch current".to_owned(),
             Self::Wait(step) => step.title(),
+            Self::Directory(step) => format!("Make {}", step.paths.join(", ")),
+            Self::File(step) => format!("Write {}", step.to),
+            Self::Nginx(step) => format!("Write {}", step.to),
+            Self::Packages(step) => format!("Install {}", step.names.join(", ")),
+            Self::Sudoers(_) => "Allow what deploys need".to_owned(),
+            Self::FreePorts(_) => "Look for free ports".to_owned(),
         }
     }
 
@@ -184,6 +258,10 @@ impl Step {
             Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
             Self::Wait(step) => step.programs(),
+            Self::Nginx(_) => vec!["nginx".to_owned(), "systemctl".to_owned()],
+            Self::File(step) => vec!["systemctl".to_owned()].into_iter().chain(step.check.first().cloned()).collect(),
+            Self::Packages(_) => vec!["apt-get".to_owned()],
+            Self::Sudoers(_) => vec!["visudo".to_owned()],
             _ => Vec::new(),
         }
     }
@@ -191,6 +269,27 @@ impl Step {
     /// Whether any of its commands is run through sudo.
     pub fn needs_sudo(&self) -> bool {
         self.programs().iter().any(|program| program == "sudo")
+    }
+
+    /// Whether the step makes sense in `phase`; the error says why not. `guarded` is a step that says how to see
+    /// that it is done.
+    pub fn suits(&self, phase: Phase, guarded: bool) -> Result<(), &'static str> {
+        let setup = phase == Phase::Setup;
+        match self {
+            Self::Systemd(step)
+                if setup && !(step.restart.is_empty() && step.reload.is_empty() && step.stop.is_empty()) =>
+            {
+                Err("in `setup`, `systemd` takes `enable` and `start`: a second run must find nothing to do \
+                     (`file` has `restart` and `reload`, for after a change)")
+            }
+            Self::Systemd(step) if !setup && !step.enable.is_empty() => {
+                Err("`enable` stands in `setup` alone: a deploy starts and restarts")
+            }
+            Self::Run(_) | Self::Sudo(_) if setup && !guarded => {
+                Err("a command in `setup` needs `creates` or `done_when`, so that a second run finds nothing to do")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file of the host that must be readable for this step; facts say whether it is.
@@ -204,10 +303,17 @@ impl Step {
     /// The tasks on a host, in order. The error names what the host lacks, as a sentence.
     ///
     /// Steps that only contribute to the transfer of the release (`upload`, `settings` from a template) and those
-    /// of this machine (`local`) have no tasks of their own.
+    /// of this machine (`local`) have no tasks of their own; those that stand in `setup` alone have changes, which
+    /// depend on what is there.
     pub fn tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
         match self {
             Self::Local(_) | Self::Upload(_) => Ok(Vec::new()),
+            Self::Directory(_)
+            | Self::File(_)
+            | Self::Nginx(_)
+            | Self::Packages(_)
+            | Self::Sudoers(_)
+            | Self::FreePorts(_) => Ok(Vec::new()),
             Self::Settings(step) => step.tasks(context),
             Self::Link(step) => Ok(step.tasks(context)),
             Self::Run(step) => Ok(step.tasks(context)),
@@ -324,6 +430,15 @@ impl Task {
     /// What the exit statuses of the command mean.
     pub fn meanings(mut self, meanings: &'static [(i32, &'static str)]) -> Self {
         self.meanings = meanings;
+        self
+    }
+
+    /// The task with another time limit.
+    pub fn limited(mut self, limit: Duration) -> Self {
+        self.action = match self.action {
+            Action::Command(command) => Action::Command(command.timeout(limit)),
+            other => other,
+        };
         self
     }
 

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
+use super::ground::{Change, Ground, Noun};
 use super::link::wrong;
 use super::{Action, Context, Judge, Poll, Sample, Task, Verdict, sudo};
 use crate::command::Command;
 use crate::document::{Node, Problems, Reader};
 
 /// One line for the documentation.
-pub const SUMMARY: &str =
-    "restarts, reloads, starts or stops units with one exact sudo command each, then watches them";
+pub const SUMMARY: &str = "restarts, reloads, starts or stops units with one exact sudo command each, then watches them; in `setup`, enables and starts them";
 /// An example in TOML.
 pub const EXAMPLE: &str = r#"systemd = { restart = ["app@blue"], reload = ["nginx"], watch = "2s" }"#;
 
@@ -38,6 +38,8 @@ pub struct Systemd {
     pub start: Vec<String>,
     /// Units to stop.
     pub stop: Vec<String>,
+    /// Units that are started when the host starts; for `setup`.
+    pub enable: Vec<String>,
     /// How long restarted, reloaded and started units must stay up; zero watches nothing.
     pub watch: Duration,
 }
@@ -53,13 +55,14 @@ impl Systemd {
             reload: reader.strings("reload").unwrap_or_default(),
             start: reader.strings("start").unwrap_or_default(),
             stop: reader.strings("stop").unwrap_or_default(),
+            enable: reader.strings("enable").unwrap_or_default(),
             watch: reader.duration("watch").unwrap_or(DEFAULT_WINDOW),
         };
         reader.finish();
-        if !step.daemon_reload && step.units().is_empty() && step.stop.is_empty() {
+        if !step.daemon_reload && step.units().is_empty() && step.stop.is_empty() && step.enable.is_empty() {
             problems.push(wrong(&body.place, "`systemd` names no unit".to_owned()));
         }
-        for unit in step.units().iter().chain(&step.stop) {
+        for unit in step.units().iter().chain(&step.stop).chain(&step.enable) {
             if !unit.contains("{{") && !valid_unit(unit) {
                 problems.push(wrong(&body.place, format!("{unit:?} is no name of a unit")));
             }
@@ -74,8 +77,13 @@ impl Systemd {
 
     /// The name of a step whose author gave it none.
     pub fn title(&self) -> String {
-        let verbs =
-            [("restart", &self.restart), ("reload", &self.reload), ("start", &self.start), ("stop", &self.stop)];
+        let verbs = [
+            ("restart", &self.restart),
+            ("reload", &self.reload),
+            ("enable", &self.enable),
+            ("start", &self.start),
+            ("stop", &self.stop),
+        ];
         let parts: Vec<String> = verbs
             .iter()
             .filter(|(_, units)| !units.is_empty())
@@ -125,10 +133,42 @@ impl Systemd {
         }
         Ok(tasks)
     }
+
+    /// What has to change in `setup`, where only units that are not so yet are touched.
+    pub fn changes(&self, ground: &Ground<'_>) -> Vec<Change> {
+        let known = |unit: &String| ground.found.units.get(unit).cloned().unwrap_or_default();
+        let mut changes = Vec::new();
+        let mut act = |title: String, words: &[&str]| {
+            let argv: Vec<&str> = std::iter::once("systemctl").chain(words.iter().copied()).collect();
+            changes.push(Change::new(Noun::Unit, title).task(ground.root(argv.join(" "), &argv)));
+        };
+        let all = || self.enable.iter().chain(&self.start);
+        if all().any(|unit| known(unit).needs_reload) {
+            act("read unit files again".to_owned(), &["daemon-reload"]);
+        }
+        for unit in &self.enable {
+            // The others cannot be enabled, or need not be (systemctl(1), `is-enabled`).
+            let state = known(unit).file_state;
+            if !["enabled", "static", "indirect", "generated", "alias"].contains(&state.as_str()) {
+                act(format!("{unit}: enable it"), &["enable", unit]);
+            }
+        }
+        let stopped: Vec<&String> =
+            self.start.iter().filter(|unit| !["active", "reloading"].contains(&known(unit).active.as_str())).collect();
+        for unit in &stopped {
+            act(format!("{unit}: start it"), &["start", unit]);
+        }
+        if let Some(last) = changes.last_mut().filter(|_| !stopped.is_empty() && !self.watch.is_zero()) {
+            let systemctl = ground.context.facts.program("systemctl").unwrap_or("systemctl");
+            let units = stopped.into_iter().cloned().collect();
+            last.tasks.push(watch(ground.context, systemctl, units, self.watch));
+        }
+        changes
+    }
 }
 
 /// Whether `name` can be a unit's name (systemd.unit(5)): not an option, no path, no white space.
-fn valid_unit(name: &str) -> bool {
+pub(super) fn valid_unit(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || ":_.@\\-".contains(c))
