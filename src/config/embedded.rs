@@ -3,7 +3,15 @@
 /// Path below `recipes/`, and text. A test compares the list with the folder.
 pub const FILES: &[(&str, &str)] = &[
     ("django.toml", include_str!("../../recipes/django.toml")),
+    ("django/celery.service.j2", include_str!("../../recipes/django/celery.service.j2")),
+    ("django/celery_beat.service.j2", include_str!("../../recipes/django/celery_beat.service.j2")),
     ("django/deployment.json.j2", include_str!("../../recipes/django/deployment.json.j2")),
+    ("django/gunicorn.service.j2", include_str!("../../recipes/django/gunicorn.service.j2")),
+    ("django/gunicorn.socket.j2", include_str!("../../recipes/django/gunicorn.socket.j2")),
+    ("django/location.nginx.j2", include_str!("../../recipes/django/location.nginx.j2")),
+    ("django/logrotate.j2", include_str!("../../recipes/django/logrotate.j2")),
+    ("django/site.nginx.j2", include_str!("../../recipes/django/site.nginx.j2")),
+    ("django/target.j2", include_str!("../../recipes/django/target.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
 ];
 

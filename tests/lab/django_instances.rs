@@ -89,7 +89,8 @@ fn administrate(lab: &Lab, host: &Host) {
 
 /// `uv.lock` of the fixture, made on the host: it names the archives of the day.
 fn lock_file(lab: &Lab, host: &Host, project: &str) -> String {
-    let make = "set -e; export HOME=/home/deployer; mkdir -p $HOME/.cache/ship-lab/api; cd $HOME/.cache/ship-lab
+    let make =
+        "set -ea; . /etc/environment; HOME=/home/deployer; mkdir -p $HOME/.cache/ship-lab/api; cd $HOME/.cache/ship-lab
         test -x uv/bin/uv || { python3 -m venv uv && uv/bin/python -m pip install --quiet uv; }
         cd api; cat >pyproject.toml; ../uv/bin/uv lock --quiet";
     lab.as_fed(host, "deployer", make, project);
@@ -149,7 +150,7 @@ fn two_builds_of_one_api_on_one_server() {
         project.ship(&setup).exits(0).says(&format!("medctrl@{build}.socket"));
     }
     for (build, ..) in BUILDS {
-        project.ship(&["setup", build, "--user", "admin", "--yes"]).exits(0).says("nothing");
+        project.ship(&["setup", build, "--user", "admin", "--yes"]).exits(0).says("Nothing to do");
         project.ship(&["check", build]).exits(0);
     }
     println!("The sudoers files of this test:\n{}", lab.root(&host, "cat /etc/sudoers.d/ship-medctrl*"));

@@ -109,15 +109,19 @@ fn administrate(lab: &Lab, host: &Host, password: &str) {
     lab.root_fed(host, "umask 227 && cat >/etc/sudoers.d/tsosi && visudo -cqf /etc/sudoers.d/tsosi", SUDOERS);
 }
 
-/// `poetry.lock` for [`PYPROJECT`], made on the host once and kept there: it names the archives of the day.
-fn lock_file(lab: &Lab, host: &Host) -> String {
-    let make =
-        "set -e; cd /home/deployer; export HOME=$PWD; umask 022; mkdir -p .cache/ship-lab/notes; cd .cache/ship-lab
+/// `pyproject.toml` and `poetry.lock`, made on the host, because the lock names the archives of the day. Poetry asks
+/// the index that pip asks, in pip's way, which every mirror of it knows.
+fn locked(lab: &Lab, host: &Host) -> [String; 2] {
+    let make = r#"set -ea; . /etc/environment; HOME=/home/deployer; cd; mkdir -p .cache/ship-lab/notes; cd .cache/ship-lab
         test -x poetry/bin/poetry || { python3 -m venv poetry && poetry/bin/python -m pip install --quiet poetry; }
-        cd notes; cat >pyproject.new; test -e poetry.lock && cmp -s pyproject.new pyproject.toml && exit 0
-        mv pyproject.new pyproject.toml; rm -f poetry.lock; ../poetry/bin/poetry lock --quiet";
+        usual='from pip._internal.models.index import PyPI; print(PyPI.simple_url)'
+        index=${PIP_INDEX_URL:-$(poetry/bin/python -c "$usual")}
+        cd notes; cat >pyproject.toml
+        printf '\n[[tool.poetry.source]]\nname = "index"\nurl = "%s"\npriority = "primary"\n' "$index" >>pyproject.toml
+        ../poetry/bin/poetry lock --quiet"#;
     lab.as_fed(host, "deployer", make, PYPROJECT);
-    lab.root(host, "cat /home/deployer/.cache/ship-lab/notes/poetry.lock")
+    ["pyproject.toml", "poetry.lock"]
+        .map(|name| lab.root(host, &format!("cat /home/deployer/.cache/ship-lab/notes/{name}")))
 }
 
 fn ask(host: &Host, path: &str) -> Answer {
@@ -146,14 +150,15 @@ fn a_django_site_with_an_administrators_own_sudoers() {
     project.copy_fixture("django");
     std::fs::remove_file(project.path().join("backend/requirements.txt")).expect("requirements.txt");
     project.write("inventory.toml", INVENTORY);
-    project.write("backend/pyproject.toml", PYPROJECT);
-    project.write("backend/poetry.lock", &lock_file(&lab, &host));
+    let [pyproject, lock] = locked(&lab, &host);
+    project.write("backend/pyproject.toml", &pyproject);
+    project.write("backend/poetry.lock", &lock);
     project.set("backend/version.py", "MESSAGE", "one");
 
     // The bare host gets folders, units, site and log rotation; twice is once. The administrator's sudo rules stay.
     let setup = ["setup", "prod", "--user", "admin", "--skip", "sudoers", "--yes"];
     project.ship(&setup).exits(0).says("tsosi_gunicorn.socket").says("sites-available/tsosi").says("logrotate.d/tsosi");
-    project.ship(&setup).exits(0).says("nothing");
+    project.ship(&setup).exits(0).says("Nothing to do");
     assert_eq!(lab.root(&host, "stat -c '%U %a' /tsosi_media /var/log/tsosi").lines().count(), 2);
     lab.root(&host, "logrotate --debug /etc/logrotate.d/tsosi");
     project.ship(&["check", "prod"]).exits(0);
