@@ -405,6 +405,16 @@ impl Project {
         Ok(path)
     }
 
+    /// What tells this from other instances of the app on the same host: the app's name, and that of the environment
+    /// where there are several.
+    pub fn instance(&self) -> String {
+        let app = &self.inventory.app;
+        match &self.selection.environment {
+            Some(environment) if self.inventory.environments.len() > 1 => format!("{app}-{environment}"),
+            _ => app.clone(),
+        }
+    }
+
     /// The paths of `host`.
     pub fn layout(host: &Host) -> Layout {
         Layout::new(&host.deploy_to)

@@ -30,6 +30,7 @@ use crate::plan::setup::{HostInput, HostSetup, SetupStep, look, plan};
 use crate::plan::setup_text::{counted, outline, text};
 use crate::plan::sudoers::{file_name, fragment};
 use crate::step::diff::Contents;
+use crate::target::SudoPassword;
 
 /// How often hosts are looked at in one run: packages may bring what has to be looked at again.
 const ROUNDS: usize = 2;
@@ -67,16 +68,16 @@ pub async fn run(
             description: None,
         })
         .await;
-    let targets = project.selection.hosts.iter().map(|host| {
-        let mut target = host.target.clone();
-        if let Some(user) = &args.user {
+    let mut targets = project.targets(|_| true);
+    if let Some(user) = &args.user {
+        for (target, _) in &mut targets {
             target.user = Some(user.clone());
-            // The password in the inventory is that of the user in the inventory.
+            // The passwords in the inventory are those of the user in the inventory.
             target.password = None;
+            target.sudo = target.sudo.take().filter(|_| user != "root").map(|_| SudoPassword::Ask);
         }
-        (target, Project::layout(host))
-    });
-    let members = match stage.connect(targets.collect()).await {
+    }
+    let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
@@ -217,7 +218,7 @@ impl Run<'_> {
     }
 
     async fn plan(&self, members: &[Member], facts: &[Facts]) -> Result<Vec<HostSetup>, Obstruction> {
-        let sudoers = format!("/etc/sudoers.d/{}", file_name(&self.project.inventory.app));
+        let sudoers = format!("/etc/sudoers.d/{}", file_name(&self.project.instance()));
         let mut hosts: Vec<(Host, Vec<SetupStep>)> = Vec::new();
         let mut looks = Vec::new();
         for (host, facts) in self.project.selection.hosts.iter().zip(facts) {
@@ -237,9 +238,9 @@ impl Run<'_> {
         for ((((host, steps), member), facts), found) in hosts.into_iter().zip(members).zip(facts).zip(&found) {
             let user = host.target.user.clone().unwrap_or_default();
             let steps_of_deploys = self.project.deploy_steps(&host).map_err(wrong)?;
-            let (commands, lacking) = rights_of(&steps_of_deploys, &member.layout, facts);
-            let contents = match lacking.first() {
-                None => Ok(Contents::plain(fragment(&self.project.inventory.app, &user, &commands))),
+            let needs = rights_of(&steps_of_deploys, &member.layout, facts);
+            let contents = match needs.lacking.first() {
+                None => Ok(Contents::plain(fragment(&self.project.instance(), &user, &needs.commands))),
                 Some(lack) => Err(lack.clone()),
             };
             let input = HostInput {

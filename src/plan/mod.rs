@@ -16,6 +16,7 @@ pub mod env;
 pub mod prune;
 pub mod record;
 pub mod render;
+pub mod rights;
 pub mod rollback;
 pub mod setup;
 #[cfg(test)]

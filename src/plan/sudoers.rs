@@ -9,7 +9,7 @@ const SPECIAL: &[char] = &[',', ':', '=', '\\', '*', '?', '[', ']', '!', '#', '"
 /// shell. `reset-failed` is allowed for each unit that may be restarted, so that a way back works also after
 /// a crash loop has hit systemd's start limit.
 pub fn fragment(app: &str, user: &str, commands: &[Vec<String>]) -> String {
-    let lines: BTreeSet<String> = commands.iter().map(|argv| rule(argv)).collect();
+    let lines = lines(user, commands);
     let mut out = format!(
         "# The least that `ship` needs for {app}. Install it with: visudo -f /etc/sudoers.d/{}\n",
         file_name(app)
@@ -18,9 +18,15 @@ pub fn fragment(app: &str, user: &str, commands: &[Vec<String>]) -> String {
         out.push_str("# The recipe runs nothing through sudo.\n");
     }
     for line in lines {
-        out.push_str(&format!("{user} ALL=(root) NOPASSWD: {line}\n"));
+        out.push_str(&format!("{line}\n"));
     }
     out
+}
+
+/// The line of each of `commands`, each once.
+pub fn lines(user: &str, commands: &[Vec<String>]) -> Vec<String> {
+    let rules: BTreeSet<String> = commands.iter().map(|argv| rule(argv)).collect();
+    rules.into_iter().map(|rule| format!("{user} ALL=(root) NOPASSWD: {rule}")).collect()
 }
 
 /// The file's name: sudo ignores names with a dot (sudoers(5), "Including other files").

@@ -266,11 +266,6 @@ impl Step {
         }
     }
 
-    /// Whether any of its commands is run through sudo.
-    pub fn needs_sudo(&self) -> bool {
-        self.programs().iter().any(|program| program == "sudo")
-    }
-
     /// Whether the step makes sense in `phase`; the error says why not. `guarded` is a step that says how to see
     /// that it is done.
     pub fn suits(&self, phase: Phase, guarded: bool) -> Result<(), &'static str> {
@@ -290,6 +285,11 @@ impl Step {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether any of its commands is run through sudo.
+    pub fn needs_sudo(&self) -> bool {
+        self.programs().iter().any(|program| program == "sudo")
     }
 
     /// The file of the host that must be readable for this step; facts say whether it is.
