@@ -16,5 +16,7 @@ mod django_single;
 mod hosts;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/setup.rs"]
+mod setup;
 #[path = "lab/visitor.rs"]
 mod visitor;

@@ -23,6 +23,7 @@ use crate::execute::setup::{Progress, carry_out};
 use crate::facts::Facts;
 use crate::facts::found::Found;
 use crate::fleet::{self, Answer, Member, Question, Refused, ask, each};
+use crate::output::visible;
 use crate::plan::Obstacle;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::plan::render::{Filter, programs};
@@ -144,7 +145,10 @@ impl Run<'_> {
                     let _ = facts;
                     return Ok(Ended::Shown(text(&self.project.inventory.app, environment, &setups)));
                 }
-                Ok((facts, setups)) => self.consent(stage, &setups).map(|()| (facts, setups)),
+                Ok((facts, setups)) => match self.consent(stage, &setups) {
+                    Ok(()) => self.allowed(members, &facts, &setups).await.map(|()| (facts, setups)),
+                    Err(obstruction) => Err(obstruction),
+                },
                 Err(obstruction) => Err(obstruction),
             };
             let (facts, setups) = match planned {
@@ -276,6 +280,39 @@ impl Run<'_> {
                     host: member.name.clone(),
                     why: "somebody deploys to the host, or its lock cannot be looked at".to_owned(),
                     advice: Some("try again when that run has ended".to_owned()),
+                });
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Obstruction::Refused(refused)) }
+    }
+
+    /// Whether sudo allows what is going to be done, where it needs no password: half a setup helps nobody. A
+    /// password was proven when the connection was made.
+    async fn allowed(&self, members: &[Member], facts: &[Facts], setups: &[HostSetup]) -> Result<(), Obstruction> {
+        let mut refused = Vec::new();
+        for ((member, facts), setup) in members.iter().zip(facts).zip(setups) {
+            if facts.user == "root" || member.target.sudo.is_some() {
+                continue;
+            }
+            let commands = setup.sudo_commands();
+            let question = |argv: &Vec<String>| {
+                Command::argv(["sudo", "-n", "-l", "--"].map(str::to_owned).into_iter().chain(argv.iter().cloned()))
+            };
+            let answers = ask(member.session.as_ref(), commands.iter().map(question).collect()).await;
+            let answers = answers.map_err(|error| {
+                Obstruction::Refused(vec![Refused { host: member.name.clone(), why: error.to_string(), advice: None }])
+            })?;
+            if let Some(argv) =
+                commands.iter().zip(&answers).find(|(_, answer)| !answer.success()).map(|(argv, _)| argv)
+            {
+                refused.push(Refused {
+                    host: member.name.clone(),
+                    why: format!("sudo does not let {} run {}", facts.user, visible(argv.join(" ").as_bytes())),
+                    advice: Some(
+                        "`--user NAME` sets the host up as another login: root, or one that may use sudo for everything; \
+                         `sudo_password` of the host says where a password comes from"
+                            .to_owned(),
+                    ),
                 });
             }
         }

@@ -13,6 +13,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("django/site.nginx.j2", include_str!("../../recipes/django/site.nginx.j2")),
     ("django/target.j2", include_str!("../../recipes/django/target.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
+    ("static/site.nginx.j2", include_str!("../../recipes/static/site.nginx.j2")),
 ];
 
 #[cfg(test)]

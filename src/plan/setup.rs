@@ -91,6 +91,19 @@ impl HostSetup {
         self.all().next().is_none() && self.later.is_empty()
     }
 
+    /// Every command that sudo runs before the host is looked at again, each once.
+    pub fn sudo_commands(&self) -> Vec<Vec<String>> {
+        let of_changes = self.next().flat_map(|change| change.tasks.iter().chain(&change.trial).chain(&change.undo));
+        let own = self.begin.iter().chain(&self.finish).filter(|_| self.packages.is_none());
+        let mut all: Vec<Vec<String>> = Vec::new();
+        for argv in of_changes.chain(own).filter_map(|task| task.command().and_then(Command::sudo_argv)) {
+            if !all.iter().any(|known| known == argv) {
+                all.push(argv.to_vec());
+            }
+        }
+        all
+    }
+
     /// The files that would be overwritten and that ship did not write.
     pub fn foreign(&self) -> impl Iterator<Item = (&str, &str)> {
         let foreign = self.changes.iter().filter(|change| change.foreign);

@@ -162,10 +162,12 @@ impl<'a> Ending<'a> {
         match self.outcome {
             Outcome::Done => match (run.action, &run.release) {
                 (Some(Action::Setup), _) if self.in_state(HostState::Changed).count() == 0 => {
-                    format!(
-                        "Nothing to do: {hosts} as the recipe wants {}{place}",
-                        if self.hosts.len() == 1 { "it" } else { "them" }
-                    )
+                    let as_wanted = if self.hosts.len() == 1 {
+                        "is as the recipe wants it"
+                    } else {
+                        "are as the recipe wants them"
+                    };
+                    format!("Nothing to do: {hosts}{place} {as_wanted}")
                 }
                 (Some(Action::Setup), _) => {
                     let changed = text::plural(self.in_state(HostState::Changed).count(), "host");
