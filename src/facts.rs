@@ -11,6 +11,7 @@ use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
 pub mod found;
+pub mod images;
 pub mod written;
 
 /// The state of a release, kept in `.ship/releases/<id>/state`.
@@ -134,6 +135,8 @@ pub struct Facts {
     pub lockable: bool,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
+    /// What the host's Docker has, where that was asked and it answered.
+    pub images: Option<images::Images>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.

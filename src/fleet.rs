@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::command::Command;
 use crate::event::{Event, Sink};
+use crate::facts::images::{Engine, Images};
 use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
 use crate::lock::{self, Holder, Refusal};
@@ -227,6 +228,30 @@ pub async fn look(members: &[Member], questions: &[Question]) -> (Vec<Facts>, Ve
     })
     .await;
     split(results)
+}
+
+/// Asks the Docker of every host that has an entry in `engines` which images it has. `None` where it does not answer.
+pub async fn images(members: &[Member], engines: &[Option<Engine>]) -> Vec<Result<Option<Images>, Refused>> {
+    each(members, |index, member| {
+        let engine = engines.get(index).cloned().flatten();
+        async move {
+            let Some(engine) = engine else { return Ok(None) };
+            let asked =
+                |batch| async { ask(member.session.as_ref(), batch).await.map_err(|error| lost(&member, &error)) };
+            let answers = asked(engine.questions()).await?;
+            if !answers.iter().all(Answer::success) {
+                return Ok(None);
+            }
+            let outputs: Vec<Vec<u8>> = answers.into_iter().map(|answer| answer.stdout).collect();
+            let (mut images, ids) = Images::parse(&outputs);
+            if !ids.is_empty() {
+                let answers = asked(vec![engine.layers(ids.iter().map(String::as_str))]).await?;
+                answers.iter().for_each(|answer| images.take_layers(&answer.stdout));
+            }
+            Ok(Some(images))
+        }
+    })
+    .await
 }
 
 /// Takes the lock on every host, or on none, and looks in the same round trip.

@@ -14,8 +14,12 @@ mod django_instances;
 mod django_single;
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/images.rs"]
+mod images;
 #[path = "lab/password.rs"]
 mod password;
+#[path = "lab/services.rs"]
+mod services;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/visitor.rs"]

@@ -3,13 +3,17 @@
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
 //! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
-//! missing. Deliberately absent: hosts (`session`),
-//! and what is done with the stream there (`step`).
+//! missing. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
+//! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
 pub mod chunk;
 pub mod difference;
 mod digest;
+pub mod image;
+#[cfg(test)]
+pub mod image_samples;
 mod links;
+pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod pack;
@@ -18,17 +22,21 @@ pub mod path;
 pub mod pattern;
 mod scan;
 pub mod source;
+mod stream;
 pub mod tree;
 mod walk;
 
 pub use chunk::Chunks;
 pub use difference::{Difference, difference};
+pub use image::Archive;
+pub use load::Load;
 pub use manifest::{Entry, Kind, Manifest};
 pub use memory::MemoryFile;
-pub use pack::{Body, Packing, Parts};
+pub use pack::{Packing, Parts};
 pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use scan::{Part, ScanOptions, scan};
+pub use stream::Body;
 pub use tree::{Tree, TreeProblem};
 
 #[cfg(test)]

@@ -81,6 +81,10 @@ pub enum Command {
     History(HistoryArgs),
     /// Run a command on the chosen hosts
     Run(RunArgs),
+    /// Show what the recipe's services log, on all chosen hosts, merged
+    Logs(LogsArgs),
+    /// Restart, stop or start the recipe's services, or tell their state
+    Service(ServiceArgs),
     /// Open a shell on a host, in the live release
     Ssh(SshArgs),
     /// Show and change the shared settings file (`.env`): values of several lines survive, none is shown
@@ -231,18 +235,91 @@ pub struct RunArgs {
     /// Which hosts
     #[command(flatten)]
     pub select: SelectArgs,
-    /// Run it as root through `sudo -n`
+    /// Run it as root through sudo
     #[arg(long)]
     pub sudo: bool,
     /// Run it in the folder of the live release
     #[arg(long)]
     pub in_release: bool,
+    /// Run it where this service runs, with its settings, on the first host that has it; on a terminal a person
+    /// can answer it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["sudo", "in_release"])]
+    pub service: Option<String>,
     /// How long it may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     pub limit: Option<Duration>,
     /// The command; one argument is shell text, several are a program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub words: Vec<String>,
+}
+
+/// Arguments of `ship logs`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LogsArgs {
+    /// Which hosts
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// The services [default: all that the recipe names]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Go on as lines are written, until Ctrl-C
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// How many of the last lines to show [default: 100, or all since `--since`]
+    #[arg(long, short = 'n', value_name = "LINES")]
+    pub lines: Option<u32>,
+    /// From when on: 2h, 30m, or 2026-11-21T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Read them as root through sudo
+    #[arg(long)]
+    pub sudo: bool,
+}
+
+/// Arguments of `ship service`.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub action: ServiceAction,
+}
+
+/// What to do with services.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ServiceAction {
+    /// Restart them and watch that they stay up
+    Restart(ServiceChange),
+    /// Stop them
+    Stop(ServiceChange),
+    /// Start them and watch that they stay up
+    Start(ServiceChange),
+    /// Tell whether they are up; exit code 1 where one is not
+    Status(ServiceSelect),
+}
+
+/// Which services of which hosts.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServiceSelect {
+    /// Which hosts
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// The services [default: all that the recipe names]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `ship service restart`, `stop` and `start`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServiceChange {
+    /// Which services
+    #[command(flatten)]
+    pub chosen: ServiceSelect,
+    /// Do not ask for confirmation
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// How long to wait for a deploy lock that somebody else holds
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
+    pub lock_wait: Option<Duration>,
 }
 
 /// Arguments of `ship ssh`.

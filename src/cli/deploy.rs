@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::{ChangeArgs, DeployArgs, Global};
+use super::images::{self, Sources};
 use super::machine::Machine;
 use super::operation::{self, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
@@ -75,6 +76,8 @@ struct Files {
     _checkout: Option<Checkout>,
     _unpacked: Option<Unpacked>,
     _single: Option<tempfile::TempDir>,
+    /// Written after the build.
+    images: Sources,
 }
 
 fn files(source: &Source, project: &Project) -> Result<Files, Error> {
@@ -85,15 +88,19 @@ fn files(source: &Source, project: &Project) -> Result<Files, Error> {
             let checkout = source::checkout(&project.inventory.folder, commit, &into, &project.recipe.caches)
                 .map_err(wrong_source)?;
             let folder = checkout.path().to_owned();
-            Ok(Files { folder, _checkout: Some(checkout), _unpacked: None, _single: None })
+            Ok(Files { folder, _checkout: Some(checkout), _unpacked: None, _single: None, images: Sources::default() })
         }
-        Source::Artifact(path) if path.is_dir() => {
-            Ok(Files { folder: path.clone(), _checkout: None, _unpacked: None, _single: None })
-        }
+        Source::Artifact(path) if path.is_dir() => Ok(Files {
+            folder: path.clone(),
+            _checkout: None,
+            _unpacked: None,
+            _single: None,
+            images: Sources::default(),
+        }),
         Source::Artifact(path) => {
             let unpacked = source::unpack(path, &records).map_err(wrong_source)?;
             let folder = unpacked.path().to_owned();
-            Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None })
+            Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None, images: Sources::default() })
         }
     }
 }
@@ -144,7 +151,8 @@ pub async fn run(
             stage.sink.emit(Event::Warning { host: None, text: warning.clone() }).await;
         }
     }
-    let targets = project.targets(|host| !only_show && project.needs_sudo(host));
+    let targets =
+        project.targets(|host| if only_show { project.looks_through_sudo(host) } else { project.needs_sudo(host) });
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
@@ -206,10 +214,7 @@ async fn prepare(
 ) -> Result<Prepared, Stop> {
     let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
     // git, walking and hashing block; connections go on on the other threads meanwhile.
-    let files = tokio::task::block_in_place(|| files(source, project))?;
-    build(project, machine, stage, &files, &release).await?;
-
-    // What each host is given, from the files as they are now that the build is over.
+    let mut files = tokio::task::block_in_place(|| files(source, project))?;
     let checked: Vec<Vec<PlannedStep>> = project
         .selection
         .hosts
@@ -217,6 +222,11 @@ async fn prepare(
         .map(|host| project.steps_to_check(host))
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
+    files.images = Sources::new(&checked, &files.folder, &project.own_records()?)?;
+    build(project, machine, stage, &files, &release).await?;
+
+    // What each host is given, from the files as they are now that the build is over.
+    let archives = tokio::task::block_in_place(|| files.images.read())?;
     let trees = tokio::task::block_in_place(|| trees(project, &files, &checked))?;
     if release.revision.is_none() {
         release.revision = trees.first().map(|tree| tree.manifest().digest());
@@ -233,7 +243,7 @@ async fn prepare(
         })
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
-    let (facts, refused) = if lock {
+    let (mut facts, mut refused) = if lock {
         let patience = change.lock_wait.unwrap_or_default();
         tokio::select! {
             found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
@@ -242,6 +252,9 @@ async fn prepare(
     } else {
         fleet::look(members, &questions).await
     };
+    if refused.is_empty() {
+        refused = images::look(members, &checked, &mut facts).await;
+    }
     if !refused.is_empty() {
         return Err(Stop::Refused(refused));
     }
@@ -266,7 +279,8 @@ async fn prepare(
     let chunks = Arc::new(tokio::task::block_in_place(|| chunks(&trees, &facts)));
     let mut inputs = Vec::new();
     for ((host, facts), tree) in project.selection.hosts.iter().zip(&facts).zip(trees) {
-        let steps = project.steps(host, &release).map_err(wrong)?;
+        let mut steps = project.steps(host, &release).map_err(wrong)?;
+        archives.give(&mut steps);
         let before = operation::release_facts(facts.live(), facts);
         inputs.push(HostInput {
             name: host.name.clone(),
@@ -284,7 +298,7 @@ async fn prepare(
     Ok(Prepared { plan, holder, files })
 }
 
-/// Runs the recipe's `local` steps.
+/// Runs the recipe's `local` steps, and writes down the images that are sent.
 async fn build(
     project: &Project,
     machine: &Machine,
@@ -293,7 +307,7 @@ async fn build(
     release: &ReleaseFacts,
 ) -> Result<(), Stop> {
     let steps = project.build_steps(release).map_err(|found| Stop::Error(problems(&found, false)))?;
-    let tasks: Vec<Task> = steps
+    let mut tasks: Vec<Task> = steps
         .iter()
         .filter_map(|planned| match &planned.step {
             Step::Local(local) => {
@@ -314,6 +328,7 @@ async fn build(
             _ => None,
         })
         .collect();
+    tasks.extend(files.images.saving());
     if tasks.is_empty() {
         return Ok(());
     }

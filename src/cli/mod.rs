@@ -11,8 +11,10 @@ pub mod deploy;
 pub mod env;
 pub mod env_change;
 pub mod env_file;
+pub mod images;
 pub mod init;
 pub mod locks;
+pub mod logs;
 pub mod look;
 pub mod machine;
 pub mod operation;
@@ -22,8 +24,11 @@ pub mod readme;
 pub mod reporters;
 pub mod rollback;
 pub mod run;
+pub mod service;
+pub mod services;
 pub mod setup;
 pub mod signals;
+pub mod ssh;
 pub mod stage;
 pub mod status;
 pub mod texts;
@@ -110,7 +115,9 @@ fn dispatch(cli: &Cli, machine: &Machine, options: &[(String, Option<String>)]) 
         Command::Releases(args) => wait(status::releases(global, machine, args)),
         Command::History(args) => wait(status::history(global, machine, args)),
         Command::Run(args) => wait(run::run(global, machine, args)),
-        Command::Ssh(args) => run::ssh(global, machine, args),
+        Command::Ssh(args) => ssh::run(global, machine, args),
+        Command::Logs(args) => wait(logs::run(global, machine, args)),
+        Command::Service(args) => wait(service::run(global, machine, args)),
         Command::Env(args) => wait(env::run(global, machine, args)),
         Command::Lock(args) => wait(locks::hold(global, machine, args)),
         Command::Unlock(args) => wait(locks::free(global, machine, args)),

@@ -389,9 +389,17 @@ impl Project {
 
     /// Whether a deploy runs anything through sudo on `host`.
     pub fn needs_sudo(&self, host: &Host) -> bool {
+        self.any_step(host, Step::needs_sudo)
+    }
+
+    /// Whether the plan of a deploy needs an answer that sudo gives on `host`.
+    pub fn looks_through_sudo(&self, host: &Host) -> bool {
+        self.any_step(host, |step| matches!(step, Step::Images(images) if images.sudo))
+    }
+
+    fn any_step(&self, host: &Host, holds: impl Fn(&Step) -> bool) -> bool {
         let of_deploy = |planned: &&PlannedStep| planned.phase != Phase::Setup;
-        self.steps_to_check(host)
-            .is_ok_and(|steps| steps.iter().filter(of_deploy).any(|planned| planned.step.needs_sudo()))
+        self.steps_to_check(host).is_ok_and(|steps| steps.iter().filter(of_deploy).any(|planned| holds(&planned.step)))
     }
 
     /// The settings file of `ship env` on `host`, relative to `shared/`.

@@ -1,21 +1,34 @@
-//! `ship run` and `ship ssh`: a command on the chosen hosts, a shell on one.
+//! `ship run`: a command on the chosen hosts, or where a service runs on one of them.
 
-use super::args::{Global, RunArgs, SelectArgs, SshArgs};
+use super::args::{Global, RunArgs};
+use super::look::Look;
 use super::machine::Machine;
-use super::project::{Project, definitions};
+use super::project::Project;
+use super::services;
 use super::stage::{Stage, Telling, close};
-use crate::command::{Command, quote};
+use crate::command::Command;
 use crate::error::{Error, Kind};
 use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
 use crate::execute::Conclusion;
 use crate::execute::host::Host;
-use crate::fleet::{Member, each};
+use crate::fleet::{Member, ask, each};
 use crate::plan::render::Filter;
 use crate::step::{Action as TaskAction, Task};
+use crate::target::Target;
 
 /// `ship run`. Every host runs it, whatever happens on the others.
 pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(), Error> {
-    let project = Project::load(global, machine, &args.select, Filter::default(), &[])?;
+    let mut project = Project::load(global, machine, &args.select, Filter::default(), &[])?;
+    let mut of_service = None;
+    if let Some(service) = &args.service {
+        let found = in_service(global, machine, args, service).await?;
+        if machine.stdin_is_terminal && machine.stdout_is_terminal {
+            let (target, text) = found;
+            return tokio::task::block_in_place(|| super::ssh::talk(global, &target, &text));
+        }
+        project.selection.hosts.retain(|host| host.name == found.0.name);
+        of_service = Some(found.1);
+    }
     let stage = Stage::open(
         global,
         machine,
@@ -43,7 +56,7 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
         Err(refused) => return stage.refuse(refused).await,
     };
     let work = each(&members, |_, member| {
-        let task = task(args, &member);
+        let task = task(args, of_service.as_deref(), &member);
         let (sink, cancel) = (stage.sink.clone(), stage.cancel.clone());
         async move {
             let host = Host::new(member.name.clone(), member.session, sink);
@@ -80,10 +93,11 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
 }
 
 /// One word is shell text; several are a program and its arguments, each exactly as typed.
-fn task(args: &RunArgs, member: &Member) -> Task {
-    let mut command = match args.words.as_slice() {
-        [text] if !args.sudo => Command::shell(text.clone()),
-        words => Command::argv(words.iter().cloned()),
+fn task(args: &RunArgs, of_service: Option<&str>, member: &Member) -> Task {
+    let mut command = match (args.words.as_slice(), of_service) {
+        (_, Some(text)) => Command::shell(text),
+        ([text], _) if !args.sudo => Command::shell(text.clone()),
+        (words, _) => Command::argv(words.iter().cloned()),
     };
     if args.sudo {
         command = command.sudo();
@@ -97,45 +111,27 @@ fn task(args: &RunArgs, member: &Member) -> Task {
     Task::new(args.words.join(" "), TaskAction::Command(command))
 }
 
-/// `ship ssh`: the system's own client does what a terminal needs.
-#[expect(clippy::disallowed_methods, reason = "an interactive shell is OpenSSH's business")]
-pub fn ssh(global: &Global, machine: &Machine, args: &SshArgs) -> Result<(), Error> {
-    // `ship ssh web1` means the host where no environment has that name.
-    let (inventory, _) = definitions(global, machine)?;
-    let is_environment = |name: &String| inventory.environments.iter().any(|env| env.name.value == *name);
-    let (environment, host) = match (&args.environment, &args.host) {
-        (Some(name), None) if !is_environment(name) => (None, Some(name.clone())),
-        (environment, host) => (environment.clone(), host.clone()),
+/// The first host that has `service`, and what runs the command there.
+async fn in_service(
+    global: &Global,
+    machine: &Machine,
+    args: &RunArgs,
+    service: &str,
+) -> Result<(Target, String), Error> {
+    let look = Look::connect(global, machine, &args.select).await?;
+    let places = services::places(&look, &[service.to_owned()])?;
+    let first = look.members.iter().zip(&places).find(|(_, place)| !place.is_empty());
+    let Some((member, place)) = first else {
+        look.end("").await?;
+        return Err(Error::usage(format!("no host that answers has the service `{service}`")));
     };
-    let select = SelectArgs { environment, host: host.into_iter().collect(), ..SelectArgs::default() };
-    let project = Project::load(global, machine, &select, Filter::default(), &[])?;
-    let host = project.selection.hosts.first().ok_or_else(|| Error::usage("no host is chosen"))?;
-    let mut ssh = std::process::Command::new("ssh");
-    let target = &host.target;
-    if let Some(file) = &global.ssh_config {
-        ssh.arg("-F").arg(file);
-    }
-    if let Some(port) = target.port {
-        ssh.arg("-p").arg(port.to_string());
-    }
-    if let Some(user) = &target.user {
-        ssh.arg("-l").arg(user);
-    }
-    if let Some(file) = &target.identity_file {
-        ssh.arg("-i").arg(file);
-    }
-    if let Some(jump) = &target.jump {
-        let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-        let port = jump.port.map(|port| format!(":{port}")).unwrap_or_default();
-        ssh.arg("-J").arg(format!("{user}{}{port}", jump.address));
-    }
-    let current = Project::layout(host).current();
-    let status = ssh
-        .arg("-t")
-        .arg("--")
-        .arg(&target.address)
-        .arg(format!("cd {} 2>/dev/null; exec \"${{SHELL:-/bin/sh}}\" -l", quote(&current)))
-        .status()
-        .map_err(|error| Error::new(Kind::Failed, format!("`ssh` could not be started: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Error::told(Kind::Failed)) }
+    let asked = ask(member.session.as_ref(), vec![place.settings()]).await;
+    let text = asked.map_err(|lost| lost.to_string()).and_then(|answers| {
+        let output = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
+        place.run(&output.unwrap_or_default(), &args.words, &member.layout)
+    });
+    let target = member.target.clone();
+    let host = member.name.clone();
+    look.end("").await?;
+    Ok((target, text.map_err(|why| Error::new(Kind::Refused, format!("{host}: {why}")))?))
 }

@@ -13,7 +13,7 @@ use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
 use crate::fleet::ask;
 use crate::output::Lines;
 use crate::plan::Transfer;
-use crate::session::{Lost, Reply, Session, Status};
+use crate::session::{Body, Lost, Reply, Session, Status};
 use crate::step::{Action, Poll, Sample, Task, Verdict};
 
 /// How many lines of output are kept for the message of a failure.
@@ -120,6 +120,10 @@ impl Host {
                 }
                 Action::Poll(poll) => self.poll(phase, first, poll, cancel).await?,
                 Action::Transfer => self.transfer(phase, first, transfer).await?,
+                Action::Send(sending) => {
+                    let total = Some(sending.load.total());
+                    self.fed(phase, first, sending.command.clone(), sending.load.clone().start(), total).await?;
+                }
             }
             rest = others;
         }
@@ -365,15 +369,29 @@ impl Host {
 
     async fn transfer(&self, phase: Phase, task: &Task, transfer: Option<&Transfer>) -> Result<(), Stop> {
         let Some(transfer) = transfer else { return Ok(()) };
+        let total = Some(transfer.packing.total());
+        self.fed(phase, task, transfer.command.clone(), transfer.packing.clone().start(), total).await
+    }
+
+    /// Runs `command` with `body` as its standard input; how far that is sent is told where `total` is known.
+    async fn fed(
+        &self,
+        phase: Phase,
+        task: &Task,
+        command: Command,
+        body: Body,
+        total: Option<u64>,
+    ) -> Result<(), Stop> {
         let mut running = self.start(phase, task).await;
-        let total = transfer.packing.total();
-        let mut replies = self.session.feed(transfer.command.clone(), transfer.packing.clone().start());
+        let mut replies = self.session.feed(command, body);
         while let Some(reply) = replies.recv().await {
             match reply {
                 Reply::Output { stream, bytes, .. } => self.print(&mut running, stream, &bytes).await,
                 Reply::Sent { bytes } => {
-                    let task = running.reference.clone();
-                    self.sink.emit(Event::TaskProgress { task, sent: bytes, total }).await;
+                    if let Some(total) = total {
+                        let task = running.reference.clone();
+                        self.sink.emit(Event::TaskProgress { task, sent: bytes, total }).await;
+                    }
                 }
                 Reply::Ended { status, .. } => {
                     if status.success() {

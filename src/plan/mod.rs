@@ -18,6 +18,7 @@ pub mod record;
 pub mod render;
 pub mod rights;
 pub mod rollback;
+pub mod services;
 pub mod setup;
 #[cfg(test)]
 mod setup_tests;
@@ -108,7 +109,7 @@ impl HostPlan {
             .iter()
             .filter_map(|task| match &task.action {
                 Action::Command(command) => Some(command.display()),
-                Action::Poll(_) | Action::Transfer => None,
+                Action::Poll(_) | Action::Transfer | Action::Send(_) => None,
             })
             .collect()
     }

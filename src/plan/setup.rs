@@ -305,7 +305,7 @@ fn as_login(task: &mut Task) {
     match &mut task.action {
         Action::Command(command) => *command = command.clone().without_sudo(),
         Action::Poll(poll) => poll.probe = poll.probe.clone().without_sudo(),
-        Action::Transfer => {}
+        Action::Transfer | Action::Send(_) => {}
     }
 }
 

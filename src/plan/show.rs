@@ -96,6 +96,11 @@ pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
                 out.push_str(&format!("        until {until}, for at most {} s\n", poll.within.as_secs_f32()));
             }
             Action::Transfer => {}
+            Action::Send(sending) => {
+                let (layers, all) = sending.load.counts();
+                out.push_str(&format!("      {mark} {}\n", visible(sending.command.display().as_bytes())));
+                out.push_str(&format!("        {layers} of {all} layers to send; {} bytes\n", sending.load.total()));
+            }
         }
         if task.attempts > 1 {
             out.push_str(&format!("        tried up to {} times\n", task.attempts));

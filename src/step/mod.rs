@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::artifact::Load;
 use crate::command::{Command, EnvValue};
 use crate::document::{Node, Problems};
 use crate::event::Phase;
@@ -16,6 +17,7 @@ pub mod directory;
 pub mod file;
 pub mod free_ports;
 pub mod ground;
+pub mod images;
 pub mod link;
 pub mod local;
 pub mod nginx;
@@ -41,6 +43,8 @@ pub enum Kind {
     Settings,
     /// Links shared files and folders into the release.
     Link,
+    /// Sends container images.
+    Images,
     /// Runs a command on the host.
     Run,
     /// Runs one exact command as root.
@@ -72,6 +76,7 @@ impl Kind {
         Self::Upload,
         Self::Settings,
         Self::Link,
+        Self::Images,
         Self::Run,
         Self::Sudo,
         Self::Systemd,
@@ -92,6 +97,7 @@ impl Kind {
             Self::Upload => "upload",
             Self::Settings => "settings",
             Self::Link => "link",
+            Self::Images => "images",
             Self::Run => "run",
             Self::Sudo => "sudo",
             Self::Systemd => "systemd",
@@ -113,6 +119,7 @@ impl Kind {
             Self::Upload => upload::SUMMARY,
             Self::Settings => settings::SUMMARY,
             Self::Link => link::SUMMARY,
+            Self::Images => images::SUMMARY,
             Self::Run => run::SUMMARY,
             Self::Sudo => sudo::SUMMARY,
             Self::Systemd => systemd::SUMMARY,
@@ -134,6 +141,7 @@ impl Kind {
             Self::Upload => upload::EXAMPLE,
             Self::Settings => settings::EXAMPLE,
             Self::Link => link::EXAMPLE,
+            Self::Images => images::EXAMPLE,
             Self::Run => run::EXAMPLE,
             Self::Sudo => sudo::EXAMPLE,
             Self::Systemd => systemd::EXAMPLE,
@@ -152,7 +160,7 @@ impl Kind {
     pub fn phases(self) -> &'static [Phase] {
         match self {
             Self::Local => &[Phase::Build],
-            Self::Upload | Self::Settings | Self::Link => &[Phase::Prepare],
+            Self::Upload | Self::Settings | Self::Link | Self::Images => &[Phase::Prepare],
             Self::Swap => &[Phase::Publish],
             Self::Run | Self::Sudo | Self::Systemd | Self::Wait => {
                 &[Phase::Prepare, Phase::Publish, Phase::Finish, Phase::Setup]
@@ -185,6 +193,8 @@ pub enum Step {
     Settings(settings::Settings),
     /// See [`link`].
     Link(link::Link),
+    /// See [`images`].
+    Images(images::Images),
     /// See [`run`].
     Run(run::Run),
     /// See [`sudo`].
@@ -217,6 +227,7 @@ impl Step {
             Kind::Upload => upload::Upload::read(body, problems).map(Self::Upload),
             Kind::Settings => settings::Settings::read(body, problems).map(Self::Settings),
             Kind::Link => link::Link::read(body, problems).map(Self::Link),
+            Kind::Images => images::Images::read(body, problems).map(Self::Images),
             Kind::Run => run::Run::read(body, problems).map(Self::Run),
             Kind::Sudo => sudo::Sudo::read(body, problems).map(Self::Sudo),
             Kind::Systemd => systemd::Systemd::read(body, problems).map(Self::Systemd),
@@ -238,6 +249,7 @@ impl Step {
             Self::Upload(_) => "Upload the release".to_owned(),
             Self::Settings(step) => format!("Write {}", step.to),
             Self::Link(_) => "Link shared files".to_owned(),
+            Self::Images(step) => step.title(),
             Self::Run(step) => step.command.clone(),
             Self::Sudo(step) => format!("sudo {}", step.argv.join(" ")),
             Self::Systemd(step) => step.title(),
@@ -255,6 +267,7 @@ impl Step {
     /// The programs that the host needs for this step; facts say where they are.
     pub fn programs(&self) -> Vec<String> {
         match self {
+            Self::Images(step) => step.programs(),
             Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
             Self::Wait(step) => step.programs(),
@@ -316,6 +329,7 @@ impl Step {
             | Self::FreePorts(_) => Ok(Vec::new()),
             Self::Settings(step) => step.tasks(context),
             Self::Link(step) => Ok(step.tasks(context)),
+            Self::Images(step) => step.tasks(context),
             Self::Run(step) => Ok(step.tasks(context)),
             Self::Sudo(step) => step.tasks(context),
             Self::Systemd(step) => step.tasks(context),
@@ -453,6 +467,7 @@ impl Task {
         match &self.action {
             Action::Command(command) => Some(command),
             Action::Poll(poll) => Some(&poll.probe),
+            Action::Send(sending) => Some(&sending.command),
             Action::Transfer => None,
         }
     }
@@ -467,6 +482,17 @@ pub enum Action {
     Poll(Poll),
     /// Sends the release: what is in it stands in the host's plan.
     Transfer,
+    /// Sends images.
+    Send(Sending),
+}
+
+/// Images on their way to a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sending {
+    /// Receives them on its standard input.
+    pub command: Command,
+    /// What is sent.
+    pub load: Load,
 }
 
 /// A question asked again and again.

@@ -43,10 +43,14 @@ impl Lab {
         }
     }
 
-    /// The engine that the hosts run in.
+    /// The words that start the client of the engine that the lab is in.
+    pub fn docker_words(&self) -> Vec<&str> {
+        self.description["docker"].as_array().expect("docker").iter().filter_map(Value::as_str).collect()
+    }
+
+    /// The client of the engine that the lab is in.
     pub fn docker(&self) -> Command {
-        let argv: Vec<&str> =
-            self.description["docker"].as_array().expect("docker").iter().filter_map(Value::as_str).collect();
+        let argv = self.docker_words();
         let mut command = Command::new(argv[0]);
         command.args(&argv[1..]);
         command

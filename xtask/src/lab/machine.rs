@@ -168,13 +168,14 @@ fn next_free(first: u16) -> Result<u16> {
         .ok_or_else(|| Failure::new(format!("None of the 500 ports from {first} is free on 127.0.0.1.")))
 }
 
-/// Makes and starts a container with systemd in it.
-pub fn create(engine: &Engine, lab: &Path, images: &Images, network: &str, order: &Order) -> Result<()> {
+/// Makes a container with systemd in it, and returns its name. It is not started yet.
+pub fn create(engine: &Engine, lab: &Path, images: &Images, network: &str, order: &Order) -> Result<String> {
     let name = order.design.name;
     let image = order.design.kind.image(images);
+    let container = free_name(engine, lab, name);
     let mut run = engine
-        .docker(["run", "--detach", "--hostname", name, "--network", network, "--network-alias", name])
-        .args(["--name", &free_name(engine, lab, name)])
+        .docker(["create", "--hostname", name, "--network", network, "--network-alias", name])
+        .args(["--name", &container])
         .args(["--label", "ship.lab=1", "--label", &ours(lab).replacen("label=", "", 1)])
         .args(["--label", &format!("ship.lab.host={name}"), "--label", &format!("ship.lab.image={image}")])
         .args([
@@ -199,7 +200,8 @@ pub fn create(engine: &Engine, lab: &Path, images: &Images, network: &str, order
     for right in RIGHTS {
         run = run.args(["--cap-add", right]);
     }
-    run.args([image, "/sbin/init"]).read().map(drop)
+    run.args([image, "/sbin/init"]).read()?;
+    Ok(container)
 }
 
 /// `ship-lab-web1`, or with the checkout's hash at the end where another checkout has that container.

@@ -7,6 +7,7 @@ mod image;
 mod machine;
 mod provision;
 mod record;
+mod seed;
 mod sources;
 
 use std::fs::File;
@@ -154,8 +155,16 @@ fn start_machines(engine: &Engine, lab: &Path, images: &Images) -> Result<()> {
         return Ok(());
     }
     let network = machine::ensure_network(engine, lab)?;
+    let needs_engine = missing.iter().any(|design| design.kind == Kind::Dock);
+    let seed = if needs_engine { seed::ensure(engine, images)? } else { String::new() };
     println!("Starting {} hosts.", missing.len());
-    in_parallel(&machine::order(&missing)?, |order| machine::create(engine, lab, images, &network, order))?;
+    in_parallel(&machine::order(&missing)?, |order| {
+        let container = machine::create(engine, lab, images, &network, order)?;
+        if order.design.kind == Kind::Dock {
+            seed::plant(engine, images, &seed, &container)?;
+        }
+        engine.docker(["start", &container]).read()
+    })?;
     Ok(())
 }
 

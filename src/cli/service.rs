@@ -1,0 +1,234 @@
+//! `ship service`: restarts, stops and starts the recipe's services, and tells their state.
+
+use std::time::Duration;
+
+use super::args::{Global, ServiceAction, ServiceArgs, ServiceChange, ServiceSelect};
+use super::look::Look;
+use super::machine::Machine;
+use super::operation::{confirm, holder};
+use super::project::{Project, definitions};
+use super::services::{self, Place};
+use super::stage::{Stage, Telling, close};
+use crate::config::selection::Host;
+use crate::error::{Error, Kind};
+use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
+use crate::execute::Conclusion;
+use crate::execute::host::Host as Worker;
+use crate::facts::Facts;
+use crate::fleet::{self, Member, Question, ask, each};
+use crate::layout::ReleaseId;
+use crate::output::visible;
+use crate::plan::render::Filter;
+use crate::plan::services::{Act, State, read_states, states, step};
+use crate::report::{self, Cell, Paint, Style, Table, Tone};
+use crate::step::swap::Expected;
+use crate::step::{Context, Task};
+
+/// `ship service`.
+pub async fn run(global: &Global, machine: &Machine, args: &ServiceArgs) -> Result<(), Error> {
+    match &args.action {
+        ServiceAction::Restart(args) => change(global, machine, Act::Restart, args).await,
+        ServiceAction::Stop(args) => change(global, machine, Act::Stop, args).await,
+        ServiceAction::Start(args) => change(global, machine, Act::Start, args).await,
+        ServiceAction::Status(args) => status(global, machine, args).await,
+    }
+}
+
+/// `ship service status`. The exit code is 1 where any service is not up, so that a script can ask.
+async fn status(global: &Global, machine: &Machine, args: &ServiceSelect) -> Result<(), Error> {
+    let (inventory, _) = definitions(global, machine)?;
+    let (select, names) = services::words(&inventory, &args.select, &args.names);
+    let look = Look::connect(global, machine, &select).await?;
+    let places = services::places(&look, &names)?;
+    let found = state_of(&look.members, &places).await;
+    let down = found.iter().flat_map(|(_, states)| states).filter(|state| !state.up).count();
+    look.end(&table(&found)).await?;
+    if down == 0 { Ok(()) } else { Err(Error::new(Kind::Failed, format!("{down} services are not up"))) }
+}
+
+/// The state of the services of each host, by its name.
+async fn state_of(members: &[Member], places: &[Place]) -> Vec<(String, Vec<State>)> {
+    each(members, |index, member| {
+        let units = places.get(index).map(|place| place.units.clone()).unwrap_or_default();
+        async move {
+            if units.is_empty() {
+                return (member.name, Vec::new());
+            }
+            let answers = ask(member.session.as_ref(), vec![states(&units)]).await.unwrap_or_default();
+            let output = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
+            (member.name, read_states(&units, &output.unwrap_or_default()))
+        }
+    })
+    .await
+}
+
+fn table(found: &[(String, Vec<State>)]) -> String {
+    let mut table = Table::new(&["host", "service", "state", "for", "restarts", "memory"]);
+    for (host, states) in found {
+        for state in states {
+            let memory = state.memory.map(|bytes| format!("{} MiB", bytes >> 20)).unwrap_or_default();
+            let since = state.since.map(spelled).unwrap_or_default();
+            let cells = [host, &state.service, &state.state, &since, &state.restarts, &memory];
+            let tone = if state.up { Tone::Plain } else { Tone::Bad };
+            table.row(cells.iter().map(|cell| Cell::new(&visible(cell.as_bytes()), tone)));
+        }
+    }
+    let mut text = table.lines(None, 0, Paint::new(&Style::default())).join("\n");
+    text.push('\n');
+    text
+}
+
+/// `ship service restart`, `stop` and `start`: under the deploy lock, batch by batch, and watched.
+async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChange) -> Result<(), Error> {
+    let (inventory, _) = definitions(global, machine)?;
+    let (select, names) = services::words(&inventory, &args.chosen.select, &args.chosen.names);
+    let project = Project::load(global, machine, &select, Filter::default(), &[])?;
+    let hosts: Vec<&Host> = project.selection.hosts.iter().collect();
+    let places = services::of_hosts(&project, &hosts, &names)?;
+    let mut all: Vec<&str> = places.iter().flat_map(|place| &place.units).map(String::as_str).collect();
+    all.sort_unstable();
+    all.dedup();
+    let what = format!("service {} {}", act.name(), all.join(" "));
+    confirm(&project, machine, args.yes, &format!("{} {}", capital(act.name()), all.join(", ")))?;
+    let stage = Stage::open(
+        global,
+        machine,
+        Telling {
+            action: Action::Run,
+            environment: project.selection.environment.as_deref(),
+            transcripts: Some(project.records().join("log")),
+            secrets: project.secrets.values().cloned().collect(),
+        },
+    )?;
+    stage
+        .sink
+        .emit(Event::RunStarted {
+            action: Action::Run,
+            app: project.inventory.app.clone(),
+            environment: project.selection.environment.clone(),
+            hosts: hosts.iter().map(|host| host.name.clone()).collect(),
+            revision: None,
+            description: Some(what.clone()),
+        })
+        .await;
+    let members = match stage.connect(project.targets(|_| true)).await {
+        Ok(members) => members,
+        Err(refused) => return stage.refuse(refused).await,
+    };
+    let programs = ["sudo", "systemctl", "journalctl"].map(str::to_owned).to_vec();
+    let questions = vec![Question { programs, ..Question::default() }; members.len()];
+    let holder = holder(machine, &what);
+    let patience = args.lock_wait.unwrap_or(Duration::ZERO);
+    let (facts, refused) = tokio::select! {
+        found = fleet::lock_and_look(&members, &questions, &holder, patience, &stage.sink) => found,
+        () = stage.cancel.cancelled() => (Vec::new(), Vec::new()),
+    };
+    if !refused.is_empty() || facts.is_empty() {
+        close(&members).await;
+        return stage.refuse(refused).await;
+    }
+    let before = state_of(&members, &places).await;
+    let mut work = Vec::new();
+    for (((member, place), facts), (_, before)) in members.iter().zip(&places).zip(&facts).zip(&before) {
+        work.push(tasks(member, place, facts, act, before).map_err(|lack| (member.name.clone(), lack)));
+    }
+    let lacking: Vec<(String, String)> = work.iter().filter_map(|made| made.as_ref().err().cloned()).collect();
+    if !lacking.is_empty() {
+        close(&members).await;
+        let refused = lacking.into_iter().map(|(host, why)| fleet::Refused { host, why, advice: None }).collect();
+        return stage.refuse(refused).await;
+    }
+    let work: Vec<Vec<Task>> = work.into_iter().flatten().collect();
+    let mut results: Vec<Option<String>> = Vec::new();
+    let mut from = 0;
+    for size in project.selection.batch.sizes(members.len()) {
+        let batch = members.get(from..from + size).unwrap_or_default();
+        if results.iter().any(Option::is_some) || stage.cancel.is_cancelled() {
+            results.extend(batch.iter().map(|_| Some("not begun".to_owned())));
+        } else {
+            let done = each(batch, |index, member| {
+                let tasks = work.get(from + index).cloned().unwrap_or_default();
+                let (sink, cancel) = (stage.sink.clone(), stage.cancel.clone());
+                async move {
+                    let worker = Worker::new(member.name.clone(), member.session, sink);
+                    worker.carry_out(Phase::Finish, &tasks, None, &cancel).await.err().map(|stop| stop.why())
+                }
+            });
+            let done = tokio::select! {
+                done = done => done,
+                () = stage.abort.cancelled() => {
+                    vec![Some("stopped at once: the command may still run there".to_owned()); size]
+                }
+            };
+            results.extend(done);
+        }
+        from += size;
+    }
+    let after = state_of(&members, &places).await;
+    close(&members).await;
+    let outcome = match (stage.cancel.is_cancelled(), results.iter().any(Option::is_some)) {
+        (true, _) => Outcome::Interrupted,
+        (false, true) => Outcome::Failed,
+        (false, false) => Outcome::Done,
+    };
+    let hosts = members
+        .iter()
+        .zip(results)
+        .map(|(member, why)| HostSummary {
+            host: member.name.clone(),
+            before: None,
+            after: None,
+            state: HostState::Unchanged,
+            why,
+            commands: Vec::new(),
+        })
+        .collect();
+    let masker = stage.sink.masker().clone();
+    let told = stage.conclude(Conclusion { outcome, hosts, hints: Vec::new() }).await;
+    if global.output != super::args::Output::Json {
+        let printed = report::print_stdout(&masker.mask(&table(&after)));
+        printed.map_err(|error| Error::new(Kind::Failed, format!("standard output: {error}")))?;
+    }
+    told
+}
+
+/// A length of time in its largest unit.
+fn spelled(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+/// The tasks of one host. The error says what it lacks.
+fn tasks(member: &Member, place: &Place, facts: &Facts, act: Act, before: &[State]) -> Result<Vec<Task>, String> {
+    if let Some(missing) = before.iter().find(|state| state.state == crate::plan::services::NO_UNIT) {
+        return Err(format!("{}: there is no such unit", missing.service));
+    }
+    if place.units.is_empty() {
+        return Ok(Vec::new());
+    }
+    let release = ReleaseId::parse("00000000T000000Z-none").ok_or("no release")?;
+    let context = Context {
+        layout: &member.layout,
+        facts,
+        release: &release,
+        expected: &Expected::default(),
+        // After a crash loop systemd starts a unit only when it was told to forget the failures.
+        put_back: before.iter().any(|state| state.failed),
+        name: act.name(),
+        directory: member.layout.root(),
+        environment: &[],
+        timeout: None,
+        attempts: 1,
+    };
+    step(act, place.units.clone()).tasks(&context)
+}
