@@ -202,7 +202,8 @@ fn two_builds_of_one_api_on_one_server() {
         println!("{} requests, {} failed, slowest {:?}", seen.requests, seen.failures.len(), seen.slowest);
         assert!(seen.failures.is_empty(), "{:?}", seen.failures);
     }
-    // LOGS
+    let logs = project.ship(&["logs", "testing"]).exits(0).says("Booting worker").text;
+    assert!(!logs.contains("medctrl@development"), "{logs}");
     lab.root(&host, CLEAN);
     println!("in all {:.0} s", began.elapsed().as_secs_f32());
 }

@@ -237,7 +237,8 @@ fn a_django_site_with_an_administrators_own_sudoers() {
     let seen = visitor.end();
     println!("{} requests, {} failed, slowest {:?}", seen.requests, seen.failures.len(), seen.slowest);
     assert!(seen.failures.is_empty(), "{:?}", seen.failures);
-    // LOGS
+    let logs = project.ship(&["logs", "prod"]).exits(0).says("Booting worker").text;
+    assert!(logs.contains("tsosi_celery") && !logs.contains(password), "{logs}");
     lab.root(&host, CLEAN);
     println!("in all {:.0} s", began.elapsed().as_secs_f32());
 }
