@@ -14,6 +14,10 @@ mod crash_loop;
 mod detach;
 #[path = "lab/django.rs"]
 mod django;
+#[path = "lab/django_instances.rs"]
+mod django_instances;
+#[path = "lab/django_single.rs"]
+mod django_single;
 #[path = "lab/hosts.rs"]
 mod hosts;
 #[path = "lab/images.rs"]

@@ -17,33 +17,59 @@ use crate::plan::rights::{Right, Rights};
 use crate::plan::sudoers::{file_name, fragment, lines};
 use crate::step::swap::Expected;
 
-/// What the recipe runs through sudo on a host, and what the host lacks for its steps.
-fn needs(project: &Project, member: &Member, facts: &Facts) -> Result<(Vec<Vec<String>>, Vec<String>), Error> {
-    let Some(host) = project.selection.hosts.iter().find(|host| host.name == member.name) else {
-        return Ok((Vec::new(), Vec::new()));
-    };
-    let steps = project.steps_to_check(host).map_err(|found| problems(&found, false))?;
-    Ok(rights_of(&steps, &member.layout, facts))
+/// What the recipe runs through sudo on a host.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Every command, each once.
+    pub commands: Vec<Vec<String>>,
+    /// Those of them without which a run goes on: they help, and are not needed.
+    pub spare: Vec<Vec<String>>,
+    /// What the host lacks, as sentences.
+    pub lacking: Vec<String>,
 }
 
-/// The commands that sudo runs for `steps`, and what the host lacks for them.
-pub fn rights_of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> (Vec<Vec<String>>, Vec<String>) {
-    let (mut commands, mut lacking) = (Vec::new(), Vec::new());
-    let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return (commands, lacking) };
-    for phase in [Phase::Prepare, Phase::Publish, Phase::Finish] {
-        // As for the way back, which needs the most.
-        match tasks(steps, phase, layout, facts, &release, &Expected::default(), true) {
-            Ok(made) => {
-                for argv in made.iter().filter_map(|task| task.command()?.sudo_rule()) {
-                    if !commands.contains(&argv) {
-                        commands.push(argv);
-                    }
+impl Needs {
+    /// The needs of `steps`.
+    fn of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> Self {
+        let mut needs = Self::default();
+        let Some(release) = ReleaseId::parse("00000000T000000Z-check") else { return needs };
+        let mut made = Vec::new();
+        for phase in [Phase::Prepare, Phase::Publish, Phase::Finish] {
+            // As for the way back, which needs the most.
+            match tasks(steps, phase, layout, facts, &release, &Expected::default(), true) {
+                Ok(more) => made.extend(more),
+                Err(found) => needs.lacking.extend(found),
+            }
+        }
+        let commands = |spare: bool| {
+            let mut commands: Vec<Vec<String>> = Vec::new();
+            for task in made.iter().filter(|task| task.tolerate == spare) {
+                if let Some(argv) = task.command().and_then(Command::sudo_rule)
+                    && !commands.contains(&argv)
+                {
+                    commands.push(argv);
                 }
             }
-            Err(found) => lacking.extend(found),
-        }
+            commands
+        };
+        needs.commands = commands(false);
+        needs.spare = commands(true);
+        needs.spare.retain(|argv| !needs.commands.contains(argv));
+        needs.commands.extend(needs.spare.iter().cloned());
+        needs
     }
-    (commands, lacking)
+}
+
+fn steps_of(project: &Project, member: &Member) -> Result<Vec<PlannedStep>, Error> {
+    let host = project.selection.hosts.iter().find(|host| host.name == member.name);
+    let steps = host.map(|host| project.steps_to_check(host)).transpose();
+    steps.map(Option::unwrap_or_default).map_err(|found| problems(&found, false))
+}
+
+/// The commands that sudo runs for `steps`, and what the host lacks for those commands.
+pub fn rights_of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> Needs {
+    let steps: Vec<PlannedStep> = steps.iter().filter(|planned| planned.step.needs_sudo()).cloned().collect();
+    Needs::of(&steps, layout, facts)
 }
 
 /// `ship check`. Changes nothing; the exit code is 3 where any host is not ready.
@@ -52,10 +78,10 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
     let facts = look.facts().await?;
     let mut wanted = Vec::new();
     for (member, (_, facts)) in look.members.iter().zip(&facts) {
-        wanted.push(needs(&look.project, member, facts)?);
+        wanted.push(Needs::of(&steps_of(&look.project, member)?, &member.layout, facts));
     }
     let rights = each(&look.members, |index, member| {
-        let commands = wanted.get(index).map(|(commands, _)| commands.clone()).unwrap_or_default();
+        let commands = wanted.get(index).map(|needs| needs.commands.clone()).unwrap_or_default();
         async move { ask_sudo(&member, &commands).await }
     })
     .await;
@@ -65,9 +91,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         text.push_str(&format!("{}\n  ✗ {}\n", refused.host, refused.why));
         text.extend(refused.advice.iter().map(|advice| format!("    {advice}\n")));
     }
-    for (((member, (_, facts)), (commands, lacking)), rights) in
-        look.members.iter().zip(&facts).zip(&wanted).zip(rights)
-    {
+    for (((member, (_, facts)), needs), rights) in look.members.iter().zip(&facts).zip(&wanted).zip(rights) {
         text.push_str(&format!("{}\n  ✓ reachable, host key known, login as {}\n", member.name, facts.user));
         let mut bad = |line: String, advice: Option<String>| {
             wrong += 1;
@@ -84,11 +108,11 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
                 bad(format!("the shared file {}/{file} does not exist", member.layout.shared()), None);
             }
         }
-        for lack in lacking {
+        for lack in &needs.lacking {
             bad(lack.clone(), None);
         }
         let has_password = member.target.sudo.is_some();
-        let sudo = judge_sudo(commands, &rights, &facts.user, has_password);
+        let sudo = judge_sudo(needs, &rights, &facts.user, has_password);
         for line in sudo.bad {
             bad(line, None);
         }
@@ -98,6 +122,10 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
             text.extend(sudo.missing.iter().map(|line| format!("      {line}\n")));
         }
         text.extend(sudo.good.map(|line| format!("  ✓ {line}\n")));
+        if !sudo.spare.is_empty() {
+            text.push_str("  ! sudo does not allow these, which help on the way back from a release that crashed:\n");
+            text.extend(sudo.spare.iter().map(|line| format!("      {line}\n")));
+        }
         if !sudo.wider.is_empty() {
             text.push_str("  ! sudo allows more than the recipe needs:\n");
             text.extend(sudo.wider.iter().map(|line| format!("      {line}\n")));
@@ -153,11 +181,13 @@ struct SudoReport {
     good: Option<String>,
     bad: Vec<String>,
     missing: Vec<String>,
+    spare: Vec<String>,
     wider: Vec<String>,
 }
 
-fn judge_sudo(commands: &[Vec<String>], sudo: &Sudo, user: &str, has_password: bool) -> SudoReport {
+fn judge_sudo(needs: &Needs, sudo: &Sudo, user: &str, has_password: bool) -> SudoReport {
     let mut report = SudoReport::default();
+    let commands = &needs.commands;
     let Some(rights) = &sudo.rights else {
         if has_password {
             report.good = Some("sudo takes the password; it lists no rights without asking again".to_owned());
@@ -168,21 +198,26 @@ fn judge_sudo(commands: &[Vec<String>], sudo: &Sudo, user: &str, has_password: b
         return report;
     };
     let shown = |argv: &[String]| visible(argv.join(" ").as_bytes());
-    let mut missing = Vec::new();
+    let (mut missing, mut spare) = (Vec::new(), Vec::new());
     for (index, argv) in commands.iter().enumerate() {
         let allowed = sudo.allowed.get(index).copied().unwrap_or(false);
         match rights.of(argv, allowed) {
             Right::Free => continue,
             Right::Password if has_password => continue,
+            _ if needs.spare.contains(argv) => {
+                spare.push(argv.clone());
+                continue;
+            }
             Right::Password => report.bad.push(format!("sudo {}: allowed, but it needs a password", shown(argv))),
             Right::Missing => report.bad.push(format!("sudo {}: not allowed", shown(argv))),
         }
         missing.push(argv.clone());
     }
     report.missing = lines(user, &missing);
+    report.spare = lines(user, &spare);
     if missing.is_empty() && !commands.is_empty() {
         let how = if has_password { "with the password, or without" } else { "without a password" };
-        report.good = Some(format!("{} sudo commands allowed {how}", commands.len()));
+        report.good = Some(format!("{} sudo commands allowed {how}", commands.len() - spare.len()));
     }
     let wider = rights.wider(commands);
     report.wider = wider.iter().map(|wider| visible(format!("{}  # {}", wider.rule, wider.why).as_bytes())).collect();
@@ -195,11 +230,12 @@ pub async fn sudoers(global: &Global, machine: &Machine, args: &SelectArgs) -> R
     let facts = look.facts().await?;
     let mut fragments: Vec<(String, Vec<String>)> = Vec::new();
     for (member, (host, facts)) in look.members.iter().zip(&facts) {
-        let (commands, lacking) = needs(&look.project, member, facts)?;
-        if let Some(lack) = lacking.first() {
+        let needs = rights_of(&steps_of(&look.project, member)?, &member.layout, facts);
+        if let Some(lack) = needs.lacking.first() {
             return Err(Error::new(Kind::Refused, format!("{host}: {lack}")));
         }
-        let text = fragment(&look.project.rules_name(&member.layout), &facts.user, &commands);
+        let name = look.project.rules_name(&member.layout);
+        let text = fragment(&name, &facts.user, &needs.commands);
         match fragments.iter_mut().find(|(known, _)| *known == text) {
             Some((_, hosts)) => hosts.push(host.clone()),
             None => fragments.push((text, vec![host.clone()])),
@@ -223,7 +259,8 @@ mod tests {
         let argv = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let commands = [argv("/usr/bin/systemctl restart app"), argv("/usr/bin/systemctl restart nginx")];
         let sudo = Sudo { rights: Some(Rights::parse(listing)), allowed: allowed.to_vec() };
-        judge_sudo(&commands, &sudo, "deployer", has_password)
+        let needs = Needs { commands: commands.to_vec(), ..Needs::default() };
+        judge_sudo(&needs, &sudo, "deployer", has_password)
     }
 
     #[test]
@@ -246,6 +283,23 @@ mod tests {
         );
         let report = judged(listing, &[true, false], true);
         assert_eq!((report.bad.len(), report.missing.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_only_helps_may_be_missing() {
+        let argv = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let spare = argv("/usr/bin/systemctl reset-failed app");
+        let needs = Needs {
+            commands: vec![argv("/usr/bin/systemctl restart app"), spare.clone()],
+            spare: vec![spare],
+            ..Needs::default()
+        };
+        let listing = "    (ALL : ALL) NOPASSWD: /usr/bin/systemctl restart app\n";
+        let sudo = Sudo { rights: Some(Rights::parse(listing)), allowed: vec![true, false] };
+        let report = judge_sudo(&needs, &sudo, "deployer", false);
+        assert_eq!((report.bad.len(), report.missing.len()), (0, 0));
+        assert_eq!(report.good.as_deref(), Some("1 sudo commands allowed without a password"));
+        assert_eq!(report.spare, ["deployer ALL=(root) NOPASSWD: /usr/bin/systemctl reset-failed app"]);
     }
 
     #[test]

@@ -273,9 +273,9 @@ impl Run<'_> {
         for ((((host, steps), member), facts), found) in hosts.into_iter().zip(members).zip(facts).zip(&found) {
             let user = host.target.user.clone().unwrap_or_default();
             let steps_of_deploys = self.project.deploy_steps(&host).map_err(wrong)?;
-            let (commands, lacking) = rights_of(&steps_of_deploys, &member.layout, facts);
-            let contents = match lacking.first() {
-                None => Ok(Contents::plain(fragment(&rules(&member.layout), &user, &commands))),
+            let needs = rights_of(&steps_of_deploys, &member.layout, facts);
+            let contents = match needs.lacking.first() {
+                None => Ok(Contents::plain(fragment(&rules(&member.layout), &user, &needs.commands))),
                 Some(lack) => Err(lack.clone()),
             };
             let input = HostInput {

@@ -140,7 +140,14 @@ fn of_run(ingredients: &Ingredients<'_>, known: &mut BTreeMap<String, Variable>)
     text("shared_path", Some(&layout.shared()));
     text("host", Some(&host.name));
     text("address", Some(&host.target.address));
-    text("deploy_user", host.target.user.as_deref());
+    // Where only ~/.ssh/config or the login itself knows the user, `ship setup` learns it from the host.
+    let unknown_user = host.target.user.is_none();
+    text("deploy_user", Some(host.target.user.as_deref().unwrap_or("deploy-user")));
+    if unknown_user && run.checking {
+        stand_ins.insert("deploy_user");
+    } else if unknown_user {
+        known.remove("deploy_user");
+    }
     known.insert("roles".to_owned(), Variable::Value(Value::from(host.roles.clone())));
     known.insert("groups".to_owned(), Variable::Value(Value::from(host.groups.clone())));
     known.insert("hosts".to_owned(), Variable::Peers(Arc::clone(&host.peers)));

@@ -23,9 +23,6 @@ mod detached;
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
 
-/// The pause before a task is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 /// Why a host stopped in a phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -227,10 +224,18 @@ impl Host {
                 }
             }
         }
-        let tolerate = task.tolerate;
+        let (tolerate, unimportant) = (task.tolerate, task.unimportant);
         let result = self
             .end(running, |running| {
-                let failure = running.failure(status, advice);
+                let failure = match unimportant.filter(|_| tolerate) {
+                    Some(why) => Failure {
+                        status: format!("{status}; {why}"),
+                        command: None,
+                        last_lines: Vec::new(),
+                        advice: None,
+                    },
+                    None => running.failure(status, advice),
+                };
                 if tolerate { TaskResult::Tolerated(failure) } else { TaskResult::Failed(failure) }
             })
             .await;
@@ -260,7 +265,7 @@ impl Host {
                 Err(Stop::Failed { task, failure }) if !last => {
                     let text = format!("{task}: {}; trying again ({attempt} of {attempts} failed)", failure.status);
                     self.sink.emit(Event::Warning { host: Some(self.name.clone()), text }).await;
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                    tokio::time::sleep(batch.first().map_or(Duration::ZERO, |task| task.pause)).await;
                 }
                 other => return other,
             }

@@ -469,6 +469,9 @@ impl Context<'_> {
     }
 }
 
+/// The pause before a task is tried again, where the step says nothing else.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// One thing that a host does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
@@ -478,6 +481,8 @@ pub struct Task {
     pub action: Action,
     /// How often it may be tried in all, 1 or more.
     pub attempts: u32,
+    /// The pause before it is tried again.
+    pub pause: Duration,
     /// In `prepare`, no host begins a stage before every host has ended the one before: a step that runs
     /// once (a migration) waits until every host has come so far.
     pub stage: u32,
@@ -485,6 +490,8 @@ pub struct Task {
     pub own: bool,
     /// A failure is reported and the run goes on.
     pub tolerate: bool,
+    /// Of a tolerated task: why its failure matters little. It is told in one line, without the command's words.
+    pub unimportant: Option<&'static str>,
     /// What each exit status of ship's own commands means.
     pub meanings: &'static [(i32, &'static str)],
     /// Run after a failure; its output is shown with it.
@@ -498,9 +505,11 @@ impl Task {
             name: name.into(),
             action,
             attempts: 1,
+            pause: RETRY_PAUSE,
             stage: 0,
             own: false,
             tolerate: false,
+            unimportant: None,
             meanings: &[],
             explain: None,
         }

@@ -22,6 +22,9 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_secs(2);
 /// The pause between looks at units.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// The time in which systemd counts starts (systemd-system.conf(5), `DefaultStartLimitIntervalSec`).
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 /// How many journal lines are shown of a unit that failed.
 const JOURNAL_LINES: &str = "20";
 
@@ -104,6 +107,8 @@ impl Systemd {
                 let command = Command::argv([&systemctl, "reset-failed", unit]).sudo();
                 let mut task = context.task(Action::Command(context.limited(command))).tolerated();
                 task.name = format!("systemctl reset-failed {unit}");
+                task.unimportant =
+                    Some("it matters only after a crash loop, and `ship sudoers` prints the rule for it");
                 tasks.push(task);
             }
         }
@@ -112,6 +117,11 @@ impl Systemd {
             let command = context.limited(Command::argv(argv).sudo());
             let mut task = context.task(Action::Command(command)).meanings(&[(1, sudo::REFUSED)]);
             task.name = format!("systemctl {}", words.join(" "));
+            if context.put_back && matches!(words, ["restart" | "start", ..]) && task.attempts < 2 {
+                // Where `reset-failed` was refused, the limit ends by itself, and then the unit starts.
+                task.attempts = 2;
+                task.pause = START_LIMIT;
+            }
             if let Some(unit) = words.get(1) {
                 task.explain = journal(context, &[(*unit).to_owned()]);
             }

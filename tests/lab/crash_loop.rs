@@ -40,11 +40,24 @@ const RULES: &str =
 
 #[test]
 fn a_unit_that_dies_after_its_restart_is_seen_and_put_back() {
+    dies_and_is_put_back(UNIT, RULES, "ship-crash ended and was started again");
+}
+
+/// Rules that an administrator wrote by hand: the way back cannot make systemd forget that it started the unit as
+/// often as it may, and has to wait until it may again.
+#[test]
+fn a_unit_at_its_start_limit_is_put_back_without_reset_failed() {
+    let unit = format!("[Unit]\nStartLimitIntervalSec=10s\nStartLimitBurst=2\n{UNIT}");
+    let rules = RULES.split(',').next().expect("a rule").to_owned() + "\n";
+    dies_and_is_put_back(&unit, &rules, "ship-crash is failed");
+}
+
+fn dies_and_is_put_back(unit: &str, rules: &str, why: &str) {
     let lab = Lab::new();
     let host = lab.host("web1");
     lab.root(&host, "systemctl stop ship-crash 2>/dev/null; rm -rf /home/deployer/daemon; true");
-    lab.root_fed(&host, "cat >/etc/systemd/system/ship-crash.service && systemctl daemon-reload", UNIT);
-    lab.root_fed(&host, "umask 227; cat >/etc/sudoers.d/ship-crash && visudo -cqf /etc/sudoers.d/ship-crash", RULES);
+    lab.root_fed(&host, "cat >/etc/systemd/system/ship-crash.service && systemctl daemon-reload", unit);
+    lab.root_fed(&host, "umask 227; cat >/etc/sudoers.d/ship-crash && visudo -cqf /etc/sudoers.d/ship-crash", rules);
     lab.root(&host, "usermod --append --groups systemd-journal deployer");
 
     let project = Project::new(&lab);
@@ -56,12 +69,7 @@ fn a_unit_that_dies_after_its_restart_is_seen_and_put_back() {
 
     project.write("run.sh", "echo I am going to die; sleep 1; exit 3\n");
     project.commit("dies after a second");
-    project
-        .ship(&["deploy"])
-        .exits(1)
-        .says("ship-crash ended and was started again")
-        .says("I am going to die")
-        .says("put back");
+    project.ship(&["deploy"]).exits(1).says(why).says("I am going to die").says("put back");
     assert_eq!(lab.root(&host, "cat /home/deployer/daemon/current/run.sh"), "exec sleep infinity\n");
     assert_eq!(lab.root(&host, "systemctl is-active ship-crash").trim(), "active");
     project.ship(&["status"]).exits(0).says("ship-crash active");

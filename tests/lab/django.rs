@@ -58,23 +58,6 @@ fn provision(lab: &Lab, hosts: &[Host], password: &str) {
     }
 }
 
-fn set(project: &Project, name: &str, value: &str) {
-    let path = project.path().join("backend/version.py");
-    let text = std::fs::read_to_string(&path).expect("version.py");
-    let lines: Vec<String> = text
-        .lines()
-        .map(
-            |line| {
-                if line.starts_with(&format!("{name} =")) { format!("{name} = \"{value}\"") } else { line.to_owned() }
-            },
-        )
-        .collect();
-    let changed = lines.join("\n") + "\n";
-    assert_ne!(changed, text, "{name} was {value:?} already");
-    std::fs::write(path, changed).expect("version.py");
-    project.commit(&format!("{name} {value}"));
-}
-
 /// The site's own answer on every host: message and release.
 fn served(hosts: &[Host]) -> Vec<(String, String)> {
     hosts
@@ -111,7 +94,7 @@ fn a_real_django_site_on_three_hosts() {
     let project = Project::new(&lab).env("DB_PASSWORD", &password).env("DJANGO_SECRET_KEY", &"k3y-".repeat(16));
     project.copy_fixture("django");
     project.write("inventory.toml", INVENTORY);
-    set(&project, "MESSAGE", "one");
+    project.set("backend/version.py", "MESSAGE", "one");
     project.ship(&["check", "prod"]).exits(0).says("6 sudo commands allowed without a password");
 
     // The first deploy: front end built here, one migration for all, everything restarted and watched.
@@ -147,20 +130,20 @@ fn a_real_django_site_on_three_hosts() {
     // From here on somebody asks fifty times a second, one host after the other.
     let visitor = Visitor::begin(hosts.iter().map(|host| host.http_port).collect(), "/api/");
 
-    set(&project, "MESSAGE", "two");
+    project.set("backend/version.py", "MESSAGE", "two");
     project.ship(&["deploy", "prod"]).exits(0);
     let two = all_serve(&hosts, "two");
     assert!(one < two);
 
     // A release that is not healthy: every host is put back.
-    set(&project, "HEALTH_FAILS_ON", "*");
+    project.set("backend/version.py", "HEALTH_FAILS_ON", "*");
     project.ship(&["deploy", "prod"]).exits(1).says("put back");
     assert_eq!(all_serve(&hosts, "two"), two);
-    set(&project, "HEALTH_FAILS_ON", "");
+    project.set("backend/version.py", "HEALTH_FAILS_ON", "");
 
     // A release that one host of three cannot prepare: nothing is switched, nothing is left.
     let before: Vec<String> = hosts.iter().map(|host| releases(&lab, host)).collect();
-    set(&project, "CHECK_FAILS_ON", "web2");
+    project.set("backend/version.py", "CHECK_FAILS_ON", "web2");
     project.ship(&["deploy", "prod"]).exits(1).says("Check the site: exit status 1");
     assert_eq!(all_serve(&hosts, "two"), two);
     assert_eq!(hosts.iter().map(|host| releases(&lab, host)).collect::<Vec<_>>(), before);

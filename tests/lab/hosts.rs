@@ -92,10 +92,15 @@ impl Lab {
 
     /// The same, with standard input.
     pub fn root_fed(&self, host: &Host, text: &str, input: &str) -> String {
+        self.as_fed(host, "root", text, input)
+    }
+
+    /// Runs shell text as `user` inside a host, with standard input.
+    pub fn as_fed(&self, host: &Host, user: &str, text: &str, input: &str) -> String {
         use std::io::Write;
         let mut child = self
             .docker()
-            .args(["exec", "-i", &host.container, "sh", "-c", text])
+            .args(["exec", "-i", "-u", user, &host.container, "sh", "-c", text])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -106,6 +111,17 @@ impl Lab {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{}: {text}\n{stdout}{}", host.name, String::from_utf8_lossy(&output.stderr));
         stdout
+    }
+
+    /// Makes the login `admin`, who may do everything as root: whoever sets hosts up.
+    pub fn admin(&self, host: &Host) {
+        self.root(
+            host,
+            "id admin >/dev/null 2>&1 || useradd --create-home --shell /bin/bash admin; usermod --password '*' admin
+             install -d -m 0700 -o admin -g admin /home/admin/.ssh
+             install -m 0600 -o admin -g admin /home/deployer/.ssh/authorized_keys /home/admin/.ssh/
+             umask 227; echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin",
+        );
     }
 
     /// Runs shell text as `user` inside a host and gives back its status.
@@ -190,6 +206,29 @@ impl Project {
     pub fn commit(&self, title: &str) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", title]);
+    }
+
+    /// Begins the branch `name`.
+    pub fn branch(&self, name: &str) {
+        self.git(&["branch", name]);
+    }
+
+    /// Checks the branch `name` out.
+    pub fn checkout(&self, name: &str) {
+        self.git(&["checkout", "--quiet", name]);
+    }
+
+    /// Changes the one line `NAME = "…"` of a Python file, and commits that.
+    pub fn set(&self, file: &str, name: &str, value: &str) {
+        let path = self.path().join(file);
+        let text = fs::read_to_string(&path).expect("the file");
+        let line = |line: &str| {
+            if line.starts_with(&format!("{name} =")) { format!("{name} = \"{value}\"") } else { line.to_owned() }
+        };
+        let changed = text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n";
+        assert_ne!(changed, text, "{name} was {value:?} already");
+        fs::write(path, changed).expect("the file");
+        self.commit(&format!("{name} {value}"));
     }
 
     fn git(&self, words: &[&str]) {

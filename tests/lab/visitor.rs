@@ -22,10 +22,15 @@ pub struct Answer {
 
 /// Asks for `path` once.
 pub fn get(port: u16, path: &str) -> Result<Answer, String> {
+    get_from("localhost", port, path)
+}
+
+/// Asks for `path` of the site `host` once.
+pub fn get_from(host: &str, port: u16, path: &str) -> Result<Answer, String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
     stream
-        .write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())
         .map_err(|error| error.to_string())?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|error| error.to_string())?;
@@ -44,9 +49,9 @@ pub struct Seen {
 
 type Outcome = (Result<(), String>, Duration);
 
-fn ask(port: u16, path: &str) -> Outcome {
+fn ask(host: &str, port: u16, path: &str) -> Outcome {
     let began = Instant::now();
-    let answer = match get(port, path) {
+    let answer = match get_from(host, port, path) {
         Ok(answer) if answer.status == 200 => Ok(()),
         Ok(answer) => Err(format!("{port}: status {}", answer.status)),
         Err(error) => Err(format!("{port}: {error}")),
@@ -72,6 +77,11 @@ impl Visitor {
     /// Begins to ask `path`, at one of `ports` after the other. Each request has a thread of its own, so that a
     /// slow answer does not slow the visitor down.
     pub fn begin(ports: Vec<u16>, path: &'static str) -> Self {
+        Self::begin_at("localhost", ports, path)
+    }
+
+    /// Begins to ask for `path` of the site `host`.
+    pub fn begin_at(host: &'static str, ports: Vec<u16>, path: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -83,7 +93,7 @@ impl Visitor {
                     break;
                 }
                 seen.requests += 1;
-                asked.push(std::thread::spawn(move || ask(port, path)));
+                asked.push(std::thread::spawn(move || ask(host, port, path)));
                 let (ended, waiting): (Vec<_>, Vec<_>) = asked.into_iter().partition(JoinHandle::is_finished);
                 asked = waiting;
                 ended.into_iter().for_each(|request| seen.take(request));

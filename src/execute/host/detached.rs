@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Host, RETRY_PAUSE, Running, Stop, advice, describe};
+use super::{Host, Running, Stop, advice, describe};
 use crate::command::Command;
 use crate::event::{Event, Phase, Stream, TaskResult};
 use crate::fleet::{Answer, ask};
@@ -96,7 +96,7 @@ impl Host {
             let failure = running.failure(status, advice);
             self.end(running, |_| TaskResult::Tolerated(failure)).await;
             self.sink.emit(Event::Warning { host: Some(self.name.clone()), text }).await;
-            tokio::time::sleep(RETRY_PAUSE).await;
+            tokio::time::sleep(task.pause).await;
             attempt += 1;
         }
     }

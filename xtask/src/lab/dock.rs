@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
 use crate::lab::engine::Engine;
-use crate::lab::provision::{self, CERTIFICATES, PIP_SETTINGS};
+use crate::lab::provision::{self, CERTIFICATE_VARIABLES, CERTIFICATES, PIP_SETTINGS};
 
 /// The name under which containers find their beginning.
 const BASE: &str = "base:lab";
@@ -15,9 +15,6 @@ const FOLDER: &str = "/var/lib/ship-lab-base";
 
 /// npm's settings for the whole machine, where it has some.
 const NPM_SETTINGS: &str = "/etc/npmrc";
-
-/// The variables through which programs find the certificates of a machine.
-const CERTIFICATE_VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"];
 
 /// How long an engine may take to answer after a start of the host.
 const START: Duration = Duration::from_secs(60);

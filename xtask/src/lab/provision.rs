@@ -14,6 +14,9 @@ pub const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// pip's settings for the whole machine, and where they go on a host.
 pub const PIP_SETTINGS: &str = "/etc/pip.conf";
 
+/// The variables through which programs find the certificates of a machine.
+pub const CERTIFICATE_VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"];
+
 /// The environment that decides how pip and its kin reach their registry. Names of local folders stay behind.
 const ENVIRONMENT: [&str; 12] = [
     "PIP_INDEX_URL",
@@ -117,7 +120,9 @@ fn script(design: Design, credentials: &Credentials, machine: &Distribution) -> 
             script.push_str(&file(path, &text));
         }
     }
-    let environment: String = environment().map(|(name, value)| format!("{name}=\"{value}\"\n")).collect();
+    let certificates = CERTIFICATE_VARIABLES.iter().map(|name| (*name, CERTIFICATES.to_owned()));
+    let environment: String =
+        environment().chain(certificates).map(|(name, value)| format!("{name}=\"{value}\"\n")).collect();
     script.push_str(&file("/etc/environment", &environment));
     script
 }
