@@ -12,6 +12,9 @@ use crate::secret::Secret;
 /// How long a command may take when the recipe does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Stands in a rule for all arguments that there may be. No argument can be this: none carries a NUL.
+pub const ANY_ARGUMENTS: &str = "\0";
+
 /// How long a command that was told to end (SIGTERM) has before it is killed, in seconds.
 const KILL_AFTER: u64 = 5;
 
@@ -129,6 +132,7 @@ pub struct Command {
     directory: Option<String>,
     environment: Vec<(String, EnvValue)>,
     sudo: bool,
+    any_arguments: bool,
     timeout: Duration,
 }
 
@@ -149,7 +153,14 @@ impl Command {
     }
 
     fn new(program: Program) -> Self {
-        Self { program, directory: None, environment: Vec::new(), sudo: false, timeout: DEFAULT_TIMEOUT }
+        Self {
+            program,
+            directory: None,
+            environment: Vec::new(),
+            sudo: false,
+            any_arguments: false,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 
     /// Runs in `directory`.
@@ -194,6 +205,21 @@ impl Command {
             Program::Argv(words) if self.sudo => Some(words),
             _ => None,
         }
+    }
+
+    /// The arguments differ from run to run, with releases and containers: a rule for sudo cannot name them.
+    pub fn any_arguments(mut self) -> Self {
+        self.any_arguments = true;
+        self
+    }
+
+    /// What a rule for sudo has to allow for this command: its argv, or its program and [`ANY_ARGUMENTS`].
+    pub fn sudo_rule(&self) -> Option<Vec<String>> {
+        let argv = self.sudo_argv()?;
+        if self.any_arguments {
+            return Some(argv.iter().take(1).cloned().chain([ANY_ARGUMENTS.to_owned()]).collect());
+        }
+        Some(argv.to_vec())
     }
 
     /// What is run.

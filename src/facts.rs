@@ -11,6 +11,7 @@ use crate::command::{Command, join, quote};
 use crate::layout::{Layout, ReleaseId};
 
 pub mod found;
+pub mod placeholders;
 pub mod written;
 
 /// The state of a release, kept in `.ship/releases/<id>/state`.
@@ -134,6 +135,10 @@ pub struct Facts {
     pub lockable: bool,
     /// The files that can be read, of those that were asked for.
     pub readable: BTreeSet<String>,
+    /// The keys of shared settings files in which a placeholder was left, by file.
+    pub placeholders: BTreeMap<String, Vec<String>>,
+    /// How the services of releases of containers are replaced, as a step wrote it down.
+    pub services: BTreeMap<ReleaseId, String>,
     /// The text of the lock that a person set, where there is one.
     pub hold: Option<String>,
     /// The last lines of the history, oldest first.
@@ -163,6 +168,8 @@ pub struct Survey<'a> {
     pub shared: &'a [String],
     /// Files of the host to look for, as absolute paths.
     pub files: &'a [String],
+    /// Settings files in which to look for placeholders, relative to `shared/`.
+    pub settings: &'a [String],
     /// Whether the live release's manifest is wanted.
     pub manifest: bool,
 }
@@ -206,6 +213,15 @@ impl Survey<'_> {
         } else {
             format!("for f in {shared}; do [ -e \"shared/$f\" ] && printf 'shared %s\\n' \"$f\"; done\n")
         };
+        let settings = join(self.settings.iter().map(String::as_str));
+        let settings = if settings.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "for f in {settings}; do [ -r \"shared/$f\" ] && sed -n {} \"shared/$f\" | while read -r k; do printf 'placeholder %s %s\\n' \"$k\" \"$f\"; done; done\n",
+                quote(placeholders::SEARCH)
+            )
+        };
         Command::shell(format!(
             "cd {root} 2>/dev/null || exit 0\n\
              if [ -L current ]; then printf 'current %s\\n' \"$(readlink current)\"; [ -d current/ ] && echo current_exists\n\
@@ -213,8 +229,9 @@ impl Survey<'_> {
              for r in releases/*; do [ -d \"$r\" ] && printf 'release %s\\n' \"${{r#releases/}}\"; done\n\
              for s in .ship/releases/*; do n=${{s#.ship/releases/}}\n\
              [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
-             [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=; done\n\
-             {shared}\
+             [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
+             [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
+             {shared}{settings}\
              [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
              [ -r .ship/history.jsonl ] && tail -n {HISTORY_LINES} .ship/history.jsonl | sed 's/^/history /'\n\
@@ -331,6 +348,18 @@ impl Facts {
                     self.release_mut(id).info = info;
                 }
             }
+            "placeholder" => {
+                if let Some((key, file)) = value.split_once(' ') {
+                    self.placeholders.entry(file.to_owned()).or_default().push(key.to_owned());
+                }
+            }
+            "services" => {
+                if let Some((id, json)) = value.split_once(' ')
+                    && let Some(id) = ReleaseId::parse(id)
+                {
+                    self.services.insert(id, json.to_owned());
+                }
+            }
             "shared" => {
                 self.shared.insert(value.to_owned());
             }
@@ -419,6 +448,7 @@ mod tests {
             programs: &["sh".to_owned()],
             shared: &["a b".to_owned()],
             files: &[file("it's there"), file("not/there"), file("")],
+            settings: &[],
             manifest: true,
         };
         std::fs::write(file("it's there"), "x").expect("a file");
@@ -457,6 +487,7 @@ mod tests {
             programs: &[],
             shared: &["a b".to_owned(), "c".to_owned()],
             files: &[],
+            settings: &[],
             manifest: true,
         };
         let facts = Facts::parse(&run(&survey));

@@ -198,6 +198,8 @@ pub struct Question {
     pub shared: Vec<String>,
     /// Files of the host to look for.
     pub files: Vec<String>,
+    /// Shared settings files to look into for placeholders.
+    pub settings: Vec<String>,
     /// Whether the live release's manifest is wanted.
     pub manifest: bool,
 }
@@ -209,6 +211,7 @@ impl Question {
             programs: &self.programs,
             shared: &self.shared,
             files: &self.files,
+            settings: &self.settings,
             manifest: self.manifest,
         };
         survey.commands()

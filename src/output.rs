@@ -51,7 +51,12 @@ impl Lines {
     }
 
     fn take(&mut self) -> Option<String> {
-        let mut line = visible(&self.partial);
+        // Programs that draw progress erase a line before they write it; here every line is a fresh one.
+        let mut text = self.partial.as_slice();
+        while let Some(rest) = text.strip_prefix(b"\x1b[2K").or_else(|| text.strip_prefix(b"\x1b[K")) {
+            text = rest;
+        }
+        let mut line = visible(text);
         if std::mem::take(&mut self.cut) {
             line.push_str(" [line cut by ship]");
         }
@@ -106,6 +111,11 @@ mod tests {
         assert_eq!(lines(b"\x1b[31mred\x07\n"), [r"\x1b[31mred\x07"]);
         assert_eq!(lines("a\u{202e}b".as_bytes()), [r"a\u{202e}b"]);
         assert_eq!(lines(b"\xff\xfe ok"), [r"\xff\xfe ok"]);
+    }
+
+    #[test]
+    fn erasing_a_fresh_line_is_nothing_to_show() {
+        assert_eq!(lines(b"\x1b[2K\x1b[Kbuilt\n"), ["built"]);
     }
 
     #[test]

@@ -34,9 +34,9 @@ pub fn rights_of(steps: &[PlannedStep], layout: &Layout, facts: &Facts) -> (Vec<
         // As for the way back, which needs the most.
         match tasks(steps, phase, layout, facts, &release, &Expected::default(), true) {
             Ok(made) => {
-                for argv in made.iter().filter_map(|task| task.command()?.sudo_argv()) {
-                    if !commands.iter().any(|known: &Vec<String>| known == argv) {
-                        commands.push(argv.to_vec());
+                for argv in made.iter().filter_map(|task| task.command()?.sudo_rule()) {
+                    if !commands.contains(&argv) {
+                        commands.push(argv);
                     }
                 }
             }

@@ -61,9 +61,11 @@ pub fn holder(machine: &Machine, reason: &str) -> Holder {
 }
 
 /// What the survey of a host asks for, from what its steps need.
-pub fn question(steps: &[PlannedStep], shared: Vec<String>, manifest: bool) -> Question {
+pub fn question(steps: &[PlannedStep], mut shared: Vec<String>, manifest: bool) -> Question {
     let files = steps.iter().filter_map(|planned| planned.step.host_file()).map(str::to_owned).collect();
-    Question { programs: programs(steps), shared, files, manifest }
+    let settings: Vec<String> = steps.iter().flat_map(|planned| planned.step.env_files()).cloned().collect();
+    shared.extend(settings.iter().cloned());
+    Question { programs: programs(steps), shared, files, settings, manifest }
 }
 
 /// What templates know of a release that is on a host.

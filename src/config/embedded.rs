@@ -2,6 +2,7 @@
 
 /// Path below `recipes/`, and text. A test compares the list with the folder.
 pub const FILES: &[(&str, &str)] = &[
+    ("compose.toml", include_str!("../../recipes/compose.toml")),
     ("django.toml", include_str!("../../recipes/django.toml")),
     ("django/deployment.json.j2", include_str!("../../recipes/django/deployment.json.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),

@@ -100,7 +100,7 @@ fn a_step_has_exactly_one_action() {
      --> recipes/django.toml:1:1
       |
     1 | [[prepare]]
-      | ^^^^^^^^^^^ expected one of `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `wait`
+      | ^^^^^^^^^^^ expected one of `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `compose`, `wait`
 
     error: a step has two actions: `run` and `upload`
      --> recipes/django.toml:5:1
@@ -137,7 +137,7 @@ fn an_unknown_action_or_modifier() {
     7 | xyz = 1
       | ^^^ unknown key
       |
-      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `tolerate`, `creates`, `done_when`, `local`, `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `swap`, `wait`, `directory`, `file`, `nginx`, `packages`, `sudoers`, `free_ports`
+      = help: there is `name`, `tags`, `roles`, `when`, `unless`, `once`, `cwd`, `env`, `timeout`, `attempts`, `tolerate`, `creates`, `done_when`, `local`, `upload`, `settings`, `link`, `run`, `sudo`, `systemd`, `compose`, `swap`, `wait`, `directory`, `file`, `nginx`, `packages`, `sudoers`, `free_ports`
     "#);
 }
 

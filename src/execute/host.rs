@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +14,8 @@ use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
 use crate::fleet::ask;
 use crate::output::Lines;
 use crate::plan::Transfer;
-use crate::session::{Lost, Reply, Session, Status};
-use crate::step::{Action, Poll, Sample, Task, Verdict};
+use crate::session::{Body, Lost, Reply, Session, Status};
+use crate::step::{Action, Derive, Feed, Poll, Sample, Task, Verdict};
 
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
@@ -105,23 +106,28 @@ impl Host {
         transfer: Option<&Transfer>,
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
-        let mut rest = tasks;
-        while let Some((first, others)) = rest.split_first() {
+        let mut rest: VecDeque<Task> = tasks.iter().cloned().collect();
+        while let Some(first) = rest.front() {
             if cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
-            match &first.action {
-                Action::Command(_) => {
-                    let together = rest.iter().take_while(|task| travels_together(task)).count().max(1);
-                    let (batch, after) = rest.split_at_checked(together).unwrap_or((rest, &[]));
-                    self.commands(phase, batch, cancel).await?;
-                    rest = after;
-                    continue;
-                }
-                Action::Poll(poll) => self.poll(phase, first, poll, cancel).await?,
-                Action::Transfer => self.transfer(phase, first, transfer).await?,
+            if matches!(first.action, Action::Command(_)) {
+                let together = rest.iter().take_while(|task| travels_together(task)).count().max(1);
+                let batch: Vec<Task> = rest.drain(..together.min(rest.len())).collect();
+                self.commands(phase, &batch, cancel).await?;
+                continue;
             }
-            rest = others;
+            let Some(task) = rest.pop_front() else { break };
+            match &task.action {
+                Action::Command(_) => {}
+                Action::Poll(poll) => self.poll(phase, &task, poll, cancel).await?,
+                Action::Transfer => self.transfer(phase, &task, transfer).await?,
+                Action::Feed(feed) => self.feed(phase, &task, feed).await?,
+                Action::Derive(derive) => {
+                    let following = self.derive(phase, &task, derive).await?;
+                    following.into_iter().rev().for_each(|task| rest.push_front(task));
+                }
+            }
         }
         Ok(())
     }
@@ -363,17 +369,67 @@ impl Host {
         }
     }
 
+    /// Asks, and gives back the tasks that follow. The answer is not shown: it may hold secrets.
+    async fn derive(&self, phase: Phase, task: &Task, derive: &Derive) -> Result<Vec<Task>, Stop> {
+        let mut running = self.start(phase, task).await;
+        let answers = match ask(self.session.as_ref(), vec![derive.question.clone()]).await {
+            Ok(answers) => answers,
+            Err(lost) => return Err(self.lost(Some(running), &task.name, lost).await),
+        };
+        let answer = answers.into_iter().next().unwrap_or_default();
+        let mut lines = Lines::default();
+        let mut said = lines.push(&bytes::Bytes::from(answer.stderr));
+        said.extend(lines.finish());
+        for line in said.iter().filter_map(|line| derive.decide.shown(line)) {
+            self.line(&mut running, Stream::Stderr, line).await;
+        }
+        let (status, advice) = match &answer.status {
+            Some(status) if status.success() => match derive.decide.tasks(&String::from_utf8_lossy(&answer.stdout)) {
+                Ok(mut following) => {
+                    following.iter_mut().for_each(|next| next.tolerate |= task.tolerate);
+                    self.done(running).await;
+                    return Ok(following);
+                }
+                Err(why) => (why, None),
+            },
+            Some(status) => (describe(status), advice(task, status)),
+            None => ("it was not asked".to_owned(), None),
+        };
+        self.failed(running, task, status, advice).await.map(|()| Vec::new())
+    }
+
     async fn transfer(&self, phase: Phase, task: &Task, transfer: Option<&Transfer>) -> Result<(), Stop> {
         let Some(transfer) = transfer else { return Ok(()) };
+        let total = Some(transfer.packing.total());
+        self.fed(phase, task, transfer.command.clone(), transfer.packing.clone().start(), total).await
+    }
+
+    async fn feed(&self, phase: Phase, task: &Task, feed: &Feed) -> Result<(), Stop> {
+        let (sender, body) = mpsc::channel(1);
+        let _ = sender.try_send(Ok(bytes::Bytes::copy_from_slice(feed.text.expose().as_bytes())));
+        drop(sender);
+        self.fed(phase, task, feed.command.clone(), body, None).await
+    }
+
+    /// Runs `command` with `body` as its standard input; how far that is sent is told where `total` is known.
+    async fn fed(
+        &self,
+        phase: Phase,
+        task: &Task,
+        command: Command,
+        body: Body,
+        total: Option<u64>,
+    ) -> Result<(), Stop> {
         let mut running = self.start(phase, task).await;
-        let total = transfer.packing.total();
-        let mut replies = self.session.feed(transfer.command.clone(), transfer.packing.clone().start());
+        let mut replies = self.session.feed(command, body);
         while let Some(reply) = replies.recv().await {
             match reply {
                 Reply::Output { stream, bytes, .. } => self.print(&mut running, stream, &bytes).await,
                 Reply::Sent { bytes } => {
-                    let task = running.reference.clone();
-                    self.sink.emit(Event::TaskProgress { task, sent: bytes, total }).await;
+                    if let Some(total) = total {
+                        let task = running.reference.clone();
+                        self.sink.emit(Event::TaskProgress { task, sent: bytes, total }).await;
+                    }
                 }
                 Reply::Ended { status, .. } => {
                     if status.success() {

@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Conclusion, Reconnect, Run, execute};
 use crate::command::Command;
-use crate::event::{Action as RunAction, Event, HostState, Outcome, Sink, TaskResult};
+use crate::event::{Action as RunAction, Event, HostState, Outcome, Sink, Stream, TaskResult};
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::record::HistoryEntry;
 use crate::plan::{HostPlan, Plan};
-use crate::secret::Masker;
+use crate::secret::{Masker, Secret};
 use crate::session::{Body, BoxFuture, Lost, Reply, Session, Status, Usage};
-use crate::step::{Action, Task};
+use crate::step::{Action, Decide, Derive, Feed, Task};
 
 /// What a command comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ impl Session for Actor {
                 fate = Fate::Exit(i32::from(*tried < 3));
             }
             sender.try_send(Reply::Started { index }).unwrap();
+            if let Some(answer) = text.strip_prefix("answer ") {
+                let bytes = answer.replace(',', "\n").into();
+                sender.try_send(Reply::Output { index, stream: Stream::Stdout, bytes }).unwrap();
+            }
             match fate {
                 Fate::Exit(code) => {
                     sender.try_send(Reply::Ended { index, status: Status::Exited(code) }).unwrap();
@@ -363,4 +367,54 @@ fn what_was_prepared_stays_on_a_host_that_needs_a_person() {
 fn the_history_is_told_on_every_host_however_the_run_ends() {
     let seen = play(plan(THREE, &[&[0, 1, 2]], 0), &[("web2", "prepare-1", Fate::Exit(1))], true);
     assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 3);
+}
+
+/// A plan that asks while it publishes.
+fn asking(answer: &str) -> Plan {
+    let mut plan = plan(&["web1"], &[&[0]], 0);
+    let derive = Derive { question: Command::argv(["answer", answer]), decide: Decide::Lines };
+    plan.hosts[0].publish.insert(1, Task::new("ask", Action::Derive(derive.clone())));
+    plan.hosts[0].put_back.push(Task::new("ask", Action::Derive(derive)));
+    plan
+}
+
+#[test]
+fn what_follows_from_an_answer_is_done_before_the_rest() {
+    let seen = play(asking("one,two"), &[], true);
+    assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Done, vec![HostState::Live]));
+    let order = ["swap", "answer one,two", "one", "two", "restart"].map(|word| seen.position(&format!("web1: {word}")));
+    assert!(order.is_sorted(), "{:?}", seen.heard);
+    let told = |word: &str| {
+        let named = |event: &&Event| matches!(event, Event::TaskFinished { name, result: TaskResult::Done, .. } if name == word);
+        seen.events.iter().filter(named).count()
+    };
+    assert_eq!([told("ask"), told("one"), told("two")], [1, 1, 1]);
+    let output = |event: &Event| matches!(event, Event::TaskOutput { line, .. } if line == "one");
+    assert!(!seen.events.iter().any(output), "an answer is never shown");
+}
+
+#[test]
+fn what_follows_and_fails_is_put_back_and_so_is_an_answer_without_sense() {
+    let seen = play(asking("one,two"), &[("web1", "one", Fate::Exit(1))], true);
+    assert_eq!(seen.states(), [HostState::Unknown], "the way back runs the same command");
+    assert_eq!(seen.conclusion.hosts[0].commands, ["back-swap", "back-restart", "by hand"]);
+    assert_eq!(seen.heard("two").len(), 0);
+    for (answer, fate) in [("!", Fate::Exit(0)), ("one", Fate::Exit(1)), ("one", Fate::Lose)] {
+        let mut plan = asking(answer);
+        plan.hosts[0].put_back.pop();
+        let question: &'static str = if answer == "!" { "answer '!'" } else { "answer one" };
+        let seen = play(plan, &[("web1", question, fate)], true);
+        assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Failed, vec![HostState::PutBack]), "{fate:?}");
+        assert_eq!((seen.heard("one").len(), seen.heard("restart").len()), (0, 0));
+    }
+}
+
+#[test]
+fn text_for_a_command_is_never_shown() {
+    let mut plan = plan(&["web1"], &[&[0]], 0);
+    let feed = Feed { command: Command::argv(["tee"]), text: Secret::new("s3cret value".to_owned()) };
+    plan.hosts[0].publish.push(Task::new("feed", Action::Feed(feed)));
+    let seen = play(plan, &[], true);
+    assert_eq!((seen.states(), seen.heard("tee").len()), (vec![HostState::Live], 1));
+    assert!(!format!("{:?}", seen.events).contains("s3cret"));
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::render::{PlannedStep, tasks};
+use super::render::{PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
-use super::{HostPlan, Obstacle, Plan, prune, record};
+use super::{HostPlan, Obstacle, Plan, env_files, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -74,6 +74,7 @@ pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obst
                 Some("put it there once; every release links to it".to_owned()),
             ));
         }
+        obstacles.extend(env_files::obstacles(&host));
         match host_plan(common, &host) {
             Ok(plan) => plans.push(plan),
             Err(found) => obstacles.extend(found),
@@ -189,6 +190,12 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let mut finish = made(Phase::Finish)?;
     finish.iter_mut().for_each(|task| task.tolerate = true);
     finish.extend(removal(layout, &prune));
+    let kept: Vec<ReleaseId> =
+        facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
+    let each = |phase, act: &dyn Fn(&Step, &Context<'_>) -> Result<Vec<Task>, String>| {
+        gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
+    };
+    finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
 
     let put_back = match &before {
         Some(before) => {
@@ -207,10 +214,14 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
                 Some(target) => swap::back_to(layout, target, &new_target),
                 None => swap::unpublish(layout, facts.current_target(), &new_target),
             };
-            vec![way_back, state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)])]
+            let mut back = vec![way_back];
+            back.extend(each(Phase::Publish, &|step, context| step.unpublish(context))?);
+            back.push(state_task("Mark the release failed", layout, &[(&common.release, ReleaseState::Failed)]));
+            back
         }
     };
-    let discard = Task::own("Remove what was prepared", record::remove(layout, &[&common.release]));
+    let mut discard = each(Phase::Prepare, &|step, context| step.discard(context, before.is_none()))?;
+    discard.push(Task::own("Remove what was prepared", record::remove(layout, &[&common.release])));
     Ok(HostPlan {
         host: host.name.clone(),
         layout: layout.clone(),
@@ -221,7 +232,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         publish,
         finish,
         put_back,
-        discard: vec![discard],
+        discard,
         prune,
     })
 }
@@ -266,6 +277,7 @@ fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {
         facts: host.facts,
         release: &common.release,
         expected: &none,
+        phase: Phase::Prepare,
         put_back: false,
         name: "Link shared files",
         directory: &directory,

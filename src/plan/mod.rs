@@ -13,6 +13,7 @@ use crate::step::{Action, Task};
 
 pub mod deploy;
 pub mod env;
+mod env_files;
 pub mod prune;
 pub mod record;
 pub mod render;
@@ -107,9 +108,10 @@ impl HostPlan {
     pub fn by_hand(&self) -> Vec<String> {
         self.put_back
             .iter()
-            .filter_map(|task| match &task.action {
-                Action::Command(command) => Some(command.display()),
-                Action::Poll(_) | Action::Transfer => None,
+            .flat_map(|task| match &task.action {
+                Action::Command(command) => vec![command.display()],
+                Action::Derive(derive) => derive.decide.by_hand().iter().map(Command::display).collect(),
+                Action::Poll(_) | Action::Feed(_) | Action::Transfer => Vec::new(),
             })
             .collect()
     }
@@ -118,10 +120,10 @@ impl HostPlan {
     pub fn sudo_commands(&self) -> Vec<Vec<String>> {
         let mut all: Vec<Vec<String>> = Vec::new();
         for task in self.prepare.iter().chain(&self.publish).chain(&self.finish).chain(&self.put_back) {
-            if let Some(argv) = task.command().and_then(Command::sudo_argv)
-                && !all.iter().any(|known| known == argv)
+            if let Some(argv) = task.command().and_then(Command::sudo_rule)
+                && !all.contains(&argv)
             {
-                all.push(argv.to_vec());
+                all.push(argv);
             }
         }
         all

@@ -156,6 +156,21 @@ pub fn tasks(
     expected: &Expected,
     put_back: bool,
 ) -> Result<Vec<Task>, Vec<String>> {
+    gather(steps, phase, layout, facts, release, expected, put_back, &|step, context| step.tasks(context))
+}
+
+/// What `act` makes of each of `steps` in `phase`, for a release. The errors name what the host lacks.
+#[expect(clippy::too_many_arguments, reason = "a step's context, spelt out once")]
+pub fn gather(
+    steps: &[PlannedStep],
+    phase: Phase,
+    layout: &Layout,
+    facts: &Facts,
+    release: &ReleaseId,
+    expected: &Expected,
+    put_back: bool,
+    act: &dyn Fn(&Step, &Context<'_>) -> Result<Vec<Task>, String>,
+) -> Result<Vec<Task>, Vec<String>> {
     let mut tasks = Vec::new();
     let mut lacking = Vec::new();
     for planned in steps.iter().filter(|planned| planned.phase == phase) {
@@ -170,6 +185,7 @@ pub fn tasks(
             facts,
             release,
             expected,
+            phase,
             put_back,
             name: &planned.name,
             directory: &directory,
@@ -177,7 +193,7 @@ pub fn tasks(
             timeout: planned.timeout,
             attempts: planned.attempts,
         };
-        match planned.step.tasks(&context) {
+        match act(&planned.step, &context) {
             Ok(made) => {
                 tasks.extend(made.into_iter().map(|task| Task { tolerate: task.tolerate || planned.tolerate, ..task }))
             }

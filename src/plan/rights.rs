@@ -4,6 +4,8 @@
 //! compared as text without backslashes. Whether sudo allows a command is asked of sudo itself; what is read
 //! here is whether it wants a password for it, and what else it would allow.
 
+use crate::command::ANY_ARGUMENTS;
+
 /// One command that a listing allows or forbids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -256,7 +258,8 @@ fn why_wider(rule: &Rule, needed: &[Vec<String>]) -> Option<&'static str> {
     if !needed.iter().any(|argv| fits(command, argv)) {
         return Some("the recipe never runs it");
     }
-    if arguments.is_empty() {
+    let any = |argv: &&Vec<String>| argv.get(1).is_some_and(|word| word == ANY_ARGUMENTS);
+    if arguments.is_empty() && !needed.iter().filter(any).any(|argv| fits(command, argv)) {
         return Some("with any arguments; `\"\"` behind it allows none");
     }
     if rule.set_environment {

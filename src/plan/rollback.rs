@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 
 use super::deploy::{batches, called_live, is_good, obstacles_of, state_task};
-use super::render::{PlannedStep, tasks};
+use super::render::{PlannedStep, gather, tasks};
 use super::{HostPlan, Obstacle, Plan};
 use crate::event::{Action as RunAction, Phase};
 use crate::facts::{Facts, Info, Release, ReleaseState};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::swap::{self, Expected};
+use crate::step::{Context, Step};
 
 /// What is the same for every host.
 #[derive(Clone, Debug)]
@@ -167,6 +168,9 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
             Some(foreign) => swap::back_to(layout, foreign, &target),
             None => swap::unpublish(layout, facts.current_target(), &target),
         });
+        let unpublish: &dyn Fn(&Step, &Context<'_>) -> _ = &|step, context| step.unpublish(context);
+        let made = gather(&host.steps, Phase::Publish, layout, facts, &common.release, &seen, false, unpublish)?;
+        put_back.extend(made);
         let state = facts.releases.get(&common.release).and_then(|release| release.state);
         let state = state.unwrap_or(ReleaseState::Ready);
         put_back.push(state_task("Mark the release as before", layout, &[(&common.release, state)]));

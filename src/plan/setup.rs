@@ -249,6 +249,7 @@ pub fn plan(host: HostInput<'_>) -> Result<HostSetup, Vec<Obstacle>> {
         facts: host.facts,
         release: &release,
         expected: &expected,
+        phase: crate::event::Phase::Setup,
         put_back: false,
         name: "Prepare the host",
         directory: "/",
@@ -305,6 +306,8 @@ fn as_login(task: &mut Task) {
     match &mut task.action {
         Action::Command(command) => *command = command.clone().without_sudo(),
         Action::Poll(poll) => poll.probe = poll.probe.clone().without_sudo(),
+        Action::Derive(derive) => derive.question = derive.question.clone().without_sudo(),
+        Action::Feed(feed) => feed.command = feed.command.clone().without_sudo(),
         Action::Transfer => {}
     }
 }
@@ -321,6 +324,7 @@ fn context<'a>(
         facts: host.facts,
         release,
         expected,
+        phase: crate::event::Phase::Setup,
         put_back: false,
         name: &planned.name,
         directory,

@@ -2,6 +2,7 @@
 
 use super::{HostPlan, Plan, Transfer};
 use crate::artifact::{Entry, Patch};
+use crate::command::Command;
 use crate::event::{Action as RunAction, Phase};
 use crate::output::visible;
 use crate::step::{Action, Judge, Task};
@@ -78,12 +79,14 @@ pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
         let mark = if task.command().is_some_and(|command| command.sudo_argv().is_some()) { "#" } else { "$" };
         out.push_str(&format!("    {}\n", visible(task.name.as_bytes())));
         match &task.action {
-            Action::Command(command) => {
-                for (index, line) in command.display().lines().enumerate() {
-                    let lead = if index == 0 { mark } else { " " };
-                    out.push_str(&format!("      {lead} {}\n", visible(line.as_bytes())));
+            Action::Command(command) => typed(out, mark, command),
+            Action::Derive(derive) => {
+                typed(out, mark, &derive.question);
+                for line in derive.decide.follows() {
+                    out.push_str(&format!("        {}\n", visible(line.as_bytes())));
                 }
             }
+            Action::Feed(feed) => typed(out, mark, &feed.command),
             Action::Poll(poll) => {
                 let until = match &poll.judge {
                     Judge::Success => "its status is 0".to_owned(),
@@ -91,6 +94,7 @@ pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
                         format!("it prints {}", codes.iter().map(u16::to_string).collect::<Vec<_>>().join(" or "))
                     }
                     Judge::Steady { window, .. } => format!("every unit was up for {} s", window.as_secs_f32()),
+                    Judge::Compose(watch) => watch.until(),
                 };
                 out.push_str(&format!("      {mark} {}\n", visible(poll.probe.display().as_bytes())));
                 out.push_str(&format!("        until {until}, for at most {} s\n", poll.within.as_secs_f32()));
@@ -103,6 +107,13 @@ pub(super) fn section(out: &mut String, title: &str, tasks: &[Task]) {
         if task.tolerate {
             out.push_str("        a failure is reported and changes nothing else\n");
         }
+    }
+}
+
+fn typed(out: &mut String, mark: &str, command: &Command) {
+    for (index, line) in command.display().lines().enumerate() {
+        let lead = if index == 0 { mark } else { " " };
+        out.push_str(&format!("      {lead} {}\n", visible(line.as_bytes())));
     }
 }
 

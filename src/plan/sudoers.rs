@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::command::ANY_ARGUMENTS;
+
 /// Characters that sudoers(5) wants escaped in command arguments.
 const SPECIAL: &[char] = &[',', ':', '=', '\\', '*', '?', '[', ']', '!', '#', '"', ' '];
 
@@ -16,6 +18,16 @@ pub fn fragment(app: &str, user: &str, commands: &[Vec<String>]) -> String {
     );
     if lines.is_empty() {
         out.push_str("# The recipe runs nothing through sudo.\n");
+    }
+    for program in commands.iter().filter(|argv| argv.get(1).is_some_and(|word| word == ANY_ARGUMENTS)) {
+        let program = program.first().map_or("", String::as_str);
+        let note = format!("# {program}: its arguments name releases and containers, so that no rule can list them.\n");
+        if !out.contains(&note) {
+            out.push_str(&note);
+        }
+        if program.ends_with("/docker") {
+            out.push_str("# Whoever may use Docker is root, also as a member of the group docker.\n");
+        }
     }
     for line in lines {
         out.push_str(&format!("{line}\n"));
@@ -36,9 +48,10 @@ pub fn file_name(app: &str) -> String {
     format!("ship-{safe}")
 }
 
-/// One command as sudoers spells it. A command without arguments is followed by `""`, or any would be allowed.
+/// One command as sudoers spells it. A program alone may be run with any arguments. A command without arguments is followed by `""`, or any would be allowed.
 fn rule(argv: &[String]) -> String {
-    let mut words = argv.iter();
+    let any = argv.get(1).is_some_and(|word| word == ANY_ARGUMENTS);
+    let mut words = argv.iter().take(if any { 1 } else { usize::MAX });
     let mut out = words.next().map(|program| escape(program)).unwrap_or_default();
     if argv.len() == 1 {
         out.push_str(" \"\"");
@@ -73,11 +86,15 @@ mod tests {
             argv(&["/usr/bin/systemctl", "restart", "app@blue"]),
             argv(&["/usr/sbin/nginx", "-t"]),
             argv(&["/usr/local/bin/reload"]),
+            argv(&["/usr/bin/docker", ANY_ARGUMENTS]),
             argv(&["/usr/bin/chown", "-R", "a:b", "/srv/x"]),
         ];
         insta::assert_snapshot!(fragment("my.app", "deployer", &commands), @r#"
         # The least that `ship` needs for my.app. Install it with: visudo -f /etc/sudoers.d/ship-my_app
+        # /usr/bin/docker: its arguments name releases and containers, so that no rule can list them.
+        # Whoever may use Docker is root, also as a member of the group docker.
         deployer ALL=(root) NOPASSWD: /usr/bin/chown -R a\:b /srv/x
+        deployer ALL=(root) NOPASSWD: /usr/bin/docker
         deployer ALL=(root) NOPASSWD: /usr/bin/systemctl restart app@blue
         deployer ALL=(root) NOPASSWD: /usr/local/bin/reload ""
         deployer ALL=(root) NOPASSWD: /usr/sbin/nginx -t

@@ -10,7 +10,9 @@ use crate::document::{Node, Problems};
 use crate::event::Phase;
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
+use crate::secret::Secret;
 
+pub mod compose;
 pub mod diff;
 pub mod directory;
 pub mod file;
@@ -47,6 +49,8 @@ pub enum Kind {
     Sudo,
     /// Restarts, reloads, starts or stops units and watches them.
     Systemd,
+    /// Freezes and publishes a release of Docker Compose.
+    Compose,
     /// Switches `current` to the release.
     Swap,
     /// Waits until something answers.
@@ -75,6 +79,7 @@ impl Kind {
         Self::Run,
         Self::Sudo,
         Self::Systemd,
+        Self::Compose,
         Self::Swap,
         Self::Wait,
         Self::Directory,
@@ -95,6 +100,7 @@ impl Kind {
             Self::Run => "run",
             Self::Sudo => "sudo",
             Self::Systemd => "systemd",
+            Self::Compose => "compose",
             Self::Swap => "swap",
             Self::Wait => "wait",
             Self::Directory => "directory",
@@ -116,6 +122,7 @@ impl Kind {
             Self::Run => run::SUMMARY,
             Self::Sudo => sudo::SUMMARY,
             Self::Systemd => systemd::SUMMARY,
+            Self::Compose => compose::SUMMARY,
             Self::Swap => swap::SUMMARY,
             Self::Wait => wait::SUMMARY,
             Self::Directory => directory::SUMMARY,
@@ -137,6 +144,7 @@ impl Kind {
             Self::Run => run::EXAMPLE,
             Self::Sudo => sudo::EXAMPLE,
             Self::Systemd => systemd::EXAMPLE,
+            Self::Compose => compose::EXAMPLE,
             Self::Swap => swap::EXAMPLE,
             Self::Wait => wait::EXAMPLE,
             Self::Directory => directory::EXAMPLE,
@@ -154,6 +162,7 @@ impl Kind {
             Self::Local => &[Phase::Build],
             Self::Upload | Self::Settings | Self::Link => &[Phase::Prepare],
             Self::Swap => &[Phase::Publish],
+            Self::Compose => &[Phase::Prepare, Phase::Publish, Phase::Finish],
             Self::Run | Self::Sudo | Self::Systemd | Self::Wait => {
                 &[Phase::Prepare, Phase::Publish, Phase::Finish, Phase::Setup]
             }
@@ -191,6 +200,8 @@ pub enum Step {
     Sudo(sudo::Sudo),
     /// See [`systemd`].
     Systemd(systemd::Systemd),
+    /// See [`compose`].
+    Compose(compose::Compose),
     /// See [`swap`].
     Swap(swap::Swap),
     /// See [`wait`].
@@ -220,6 +231,7 @@ impl Step {
             Kind::Run => run::Run::read(body, problems).map(Self::Run),
             Kind::Sudo => sudo::Sudo::read(body, problems).map(Self::Sudo),
             Kind::Systemd => systemd::Systemd::read(body, problems).map(Self::Systemd),
+            Kind::Compose => compose::Compose::read(body, problems).map(Self::Compose),
             Kind::Swap => swap::Swap::read(body, problems).map(Self::Swap),
             Kind::Wait => wait::Wait::read(body, problems).map(Self::Wait),
             Kind::Directory => directory::Directory::read(body, problems).map(Self::Directory),
@@ -241,6 +253,7 @@ impl Step {
             Self::Run(step) => step.command.clone(),
             Self::Sudo(step) => format!("sudo {}", step.argv.join(" ")),
             Self::Systemd(step) => step.title(),
+            Self::Compose(step) => step.title(),
             Self::Swap(_) => "Switch current".to_owned(),
             Self::Wait(step) => step.title(),
             Self::Directory(step) => format!("Make {}", step.paths.join(", ")),
@@ -257,12 +270,21 @@ impl Step {
         match self {
             Self::Sudo(step) => vec!["sudo".to_owned(), step.program().to_owned()],
             Self::Systemd(_) => vec!["sudo".to_owned(), "systemctl".to_owned(), "journalctl".to_owned()],
+            Self::Compose(step) => step.programs(),
             Self::Wait(step) => step.programs(),
             Self::Nginx(_) => vec!["nginx".to_owned(), "systemctl".to_owned()],
             Self::File(step) => vec!["systemctl".to_owned()].into_iter().chain(step.check.first().cloned()).collect(),
             Self::Packages(_) => vec!["apt-get".to_owned()],
             Self::Sudoers(_) => vec!["visudo".to_owned()],
             _ => Vec::new(),
+        }
+    }
+
+    /// The files of settings that the step reads: relative to the release, and to `shared/`, where they may be.
+    pub fn env_files(&self) -> &[String] {
+        match self {
+            Self::Compose(step) => &step.env_files,
+            _ => &[],
         }
     }
 
@@ -319,8 +341,35 @@ impl Step {
             Self::Run(step) => Ok(step.tasks(context)),
             Self::Sudo(step) => step.tasks(context),
             Self::Systemd(step) => step.tasks(context),
+            Self::Compose(step) => step.tasks(context),
             Self::Swap(step) => Ok(step.tasks(context)),
             Self::Wait(step) => step.tasks(context),
+        }
+    }
+
+    /// What removes from the host, after `prepare` failed, all that the step made there outside of the release's
+    /// folder. `first` says that no release was live, so that also what was started goes.
+    pub fn discard(&self, context: &Context<'_>, first: bool) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Compose(step) if context.phase == Phase::Prepare => step.discard(context, first),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What takes a first release off the host again, after its `publish` failed: there is no release to put back.
+    pub fn unpublish(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Compose(step) if context.phase == Phase::Publish => step.unpublish(context),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What removes, once a release is live, what the step made outside of the folders of releases that are not
+    /// among `kept`.
+    pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Compose(step) if context.phase == Phase::Prepare => step.prune(context, kept),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -336,6 +385,8 @@ pub struct Context<'a> {
     pub release: &'a ReleaseId,
     /// What `current` may be for the switch to be right.
     pub expected: &'a swap::Expected,
+    /// The phase in which the step stands.
+    pub phase: Phase,
     /// The release is published because another one failed.
     pub put_back: bool,
     /// The step's name.
@@ -453,6 +504,8 @@ impl Task {
         match &self.action {
             Action::Command(command) => Some(command),
             Action::Poll(poll) => Some(&poll.probe),
+            Action::Derive(derive) => Some(&derive.question),
+            Action::Feed(feed) => Some(&feed.command),
             Action::Transfer => None,
         }
     }
@@ -465,8 +518,84 @@ pub enum Action {
     Command(Command),
     /// Runs a read-only command until it is judged.
     Poll(Poll),
+    /// Asks one question, from whose answer the next tasks follow.
+    Derive(Derive),
+    /// Runs a command with text as its standard input.
+    Feed(Feed),
     /// Sends the release: what is in it stands in the host's plan.
     Transfer,
+}
+
+/// A question whose answer decides which tasks follow: where only the host knows, at that very moment.
+///
+/// The answer is never shown: it may hold secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Derive {
+    /// The question: a command that changes nothing.
+    pub question: Command,
+    /// How the answer decides.
+    pub decide: Decide,
+}
+
+/// How the answer to a [`Derive`] decides. Pure, so that every case is a test.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decide {
+    /// See [`compose`].
+    Compose(Box<compose::Decide>),
+    /// Each line is a program to run; `!` is no answer.
+    #[cfg(test)]
+    Lines,
+}
+
+impl Decide {
+    /// The tasks that follow from `answer`, or why there are none, as a sentence.
+    pub fn tasks(&self, answer: &str) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Compose(decide) => decide.tasks(answer),
+            #[cfg(test)]
+            Self::Lines if answer.contains('!') => Err("no answer".to_owned()),
+            #[cfg(test)]
+            Self::Lines => {
+                Ok(answer.lines().map(|word| Task::new(word, Action::Command(Command::argv([word])))).collect())
+            }
+        }
+    }
+
+    /// What may be shown of a line that the question printed on standard error.
+    pub fn shown(&self, line: &str) -> Option<String> {
+        match self {
+            Self::Compose(decide) => decide.shown(line),
+            #[cfg(test)]
+            Self::Lines => Some(line.to_owned()),
+        }
+    }
+
+    /// What may follow, for plans: a line each.
+    pub fn follows(&self) -> Vec<String> {
+        match self {
+            Self::Compose(decide) => decide.follows(),
+            #[cfg(test)]
+            Self::Lines => Vec::new(),
+        }
+    }
+
+    /// What a person who has no ship types in its place.
+    pub fn by_hand(&self) -> Vec<Command> {
+        match self {
+            Self::Compose(decide) => decide.by_hand(),
+            #[cfg(test)]
+            Self::Lines => vec![Command::argv(["by", "hand"])],
+        }
+    }
+}
+
+/// A command with text as its standard input, which is never shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// The command.
+    pub command: Command,
+    /// What it reads.
+    pub text: Secret,
 }
 
 /// A question asked again and again.
@@ -496,6 +625,8 @@ pub enum Judge {
         /// How long they must stay up.
         window: Duration,
     },
+    /// See [`compose::Watch`].
+    Compose(compose::Watch),
 }
 
 /// One answer to a [`Poll`].
@@ -529,6 +660,7 @@ impl Judge {
             Self::Success => Verdict::Again("not yet".to_owned()),
             Self::HttpStatus(wanted) => wait::judge_http(wanted, last),
             Self::Steady { units, window } => systemd::judge(units, *window, samples),
+            Self::Compose(watch) => watch.verdict(samples),
         }
     }
 }

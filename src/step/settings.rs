@@ -158,6 +158,7 @@ mod tests {
                 facts,
                 release: &release,
                 expected: &Expected::default(),
+                phase: crate::event::Phase::Prepare,
                 put_back: false,
                 name: "Take the settings",
                 directory: "/",

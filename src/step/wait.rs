@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::link::wrong;
-use super::{Action, Context, Judge, Poll, Sample, Task, Verdict};
+use super::{Action, Context, Judge, Poll, Sample, Task, Verdict, compose};
 use crate::command::{Command, quote};
 use crate::document::{Node, Problems, Reader, Value};
 
@@ -58,6 +58,15 @@ pub enum LogSource {
     File(String),
     /// The journal of a unit, since it was started last.
     Unit(String),
+    /// The log of a service of Compose, since its containers were started.
+    Service {
+        /// The service.
+        service: String,
+        /// The project; empty for the name of the folder that is deployed to.
+        project: String,
+        /// Whether Docker is called through sudo.
+        sudo: bool,
+    },
 }
 
 /// A rendered `wait` step.
@@ -94,6 +103,8 @@ impl Wait {
         });
         let (socket, host) = (reader.string("socket"), reader.string("host"));
         let (file, unit) = (reader.string("file"), reader.string("unit"));
+        let (service, project) = (reader.string("service"), reader.string("project"));
+        let sudo = reader.typed("sudo", "expected true or false", compose::boolean);
         let timeout = reader.duration("timeout").unwrap_or(DEFAULT_TIMEOUT);
         let interval = reader.duration("interval").unwrap_or(DEFAULT_INTERVAL);
         reader.finish();
@@ -108,12 +119,19 @@ impl Wait {
         questions.extend(unix.map(Question::Unix));
         questions.extend(command.map(Question::Command));
         if let Some(pattern) = log {
-            match (file, unit) {
-                (Some(file), None) => questions.push(Question::Log { pattern, source: LogSource::File(file) }),
-                (None, Some(unit)) => questions.push(Question::Log { pattern, source: LogSource::Unit(unit) }),
-                _ => {
-                    problems.push(wrong(&body.place, "`wait` for a log line needs either `file` or `unit`".to_owned()))
-                }
+            let service = service.map(|service| LogSource::Service {
+                service,
+                project: project.unwrap_or_default(),
+                sudo: sudo.unwrap_or_default(),
+            });
+            let sources = [file.map(LogSource::File), unit.map(LogSource::Unit), service];
+            let mut sources = sources.into_iter().flatten();
+            match (sources.next(), sources.next()) {
+                (Some(source), None) => questions.push(Question::Log { pattern, source }),
+                _ => problems.push(wrong(
+                    &body.place,
+                    "`wait` for a log line needs exactly one of `file`, `unit`, `service`".to_owned(),
+                )),
             }
         }
         if problems.len() > before {
@@ -148,6 +166,8 @@ impl Wait {
         let programs: &[&str] = match &self.question {
             Question::Http { .. } | Question::Tcp(_) | Question::Unix(_) => &["curl", "bash"],
             Question::Log { source: LogSource::Unit(_), .. } => &["journalctl", "systemctl"],
+            Question::Log { source: LogSource::Service { sudo: false, .. }, .. } => &["docker"],
+            Question::Log { source: LogSource::Service { .. }, .. } => &["docker", "sudo"],
             _ => &[],
         };
         programs.iter().map(|program| (*program).to_owned()).collect()
@@ -155,6 +175,17 @@ impl Wait {
 
     /// One question, asked until it is answered.
     pub fn tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, String> {
+        if let Question::Log { pattern, source: LogSource::Service { service, project, sudo } } = &self.question {
+            let ready = compose::Ready {
+                docker: compose::docker_of(project, *sudo, context)?,
+                name: context.name.to_owned(),
+                service: service.clone(),
+                pattern: pattern.clone(),
+                within: self.timeout,
+                interval: self.interval,
+            };
+            return Ok(vec![ready.task()?]);
+        }
         let (probe, judge) = self.probe(context)?;
         let poll = Poll {
             probe: probe.timeout(Duration::from_secs(ONE_QUESTION + 5)),
@@ -232,6 +263,7 @@ impl Wait {
                         quote(pattern),
                         u = quote(unit)
                     ),
+                    LogSource::Service { .. } => return Err(missing("a question to Docker")),
                 };
                 (Command::shell(text).directory(context.directory), Judge::Success)
             }
