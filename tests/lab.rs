@@ -16,5 +16,7 @@ mod password;
 mod services;
 #[path = "lab/setup.rs"]
 mod setup;
+#[path = "lab/stack.rs"]
+mod stack;
 #[path = "lab/visitor.rs"]
 mod visitor;
