@@ -260,6 +260,16 @@ impl Command {
         shown
     }
 
+    /// The command as text for `ssh -t`: on a terminal, where sudo may ask for its password and nothing limits
+    /// the time. Commands without directory and environment of their own only: they have none that is secret.
+    pub fn for_a_person(&self) -> String {
+        let sudo = if self.sudo { "sudo -- " } else { "" };
+        match &self.program {
+            Program::Argv(words) => format!("exec {sudo}{}", join(words.iter().map(String::as_str))),
+            Program::Shell(text) | Program::Session(text) => format!("exec /bin/sh -c {}", quote(text)),
+        }
+    }
+
     /// The command as one line of POSIX shell, to be evaluated by a shell that reads its standard input.
     ///
     /// It runs in a subshell that is replaced by the program, so nothing leaks into the next command and

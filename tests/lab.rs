@@ -30,5 +30,7 @@ mod services;
 mod settings;
 #[path = "lab/setup.rs"]
 mod setup;
+#[path = "lab/stack.rs"]
+mod stack;
 #[path = "lab/visitor.rs"]
 mod visitor;

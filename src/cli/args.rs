@@ -245,6 +245,9 @@ pub struct RunArgs {
     /// can answer it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["sudo", "in_release"])]
     pub service: Option<String>,
+    /// In the service's running container, in place of a new one
+    #[arg(long, requires = "service")]
+    pub exec: bool,
     /// How long it may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     pub limit: Option<Duration>,
@@ -295,6 +298,8 @@ pub enum ServiceAction {
     Start(ServiceChange),
     /// Tell whether they are up; exit code 1 where one is not
     Status(ServiceSelect),
+    /// Remove the containers and networks of the Compose project; `start` or a deploy makes them anew
+    Down(ServiceDown),
 }
 
 /// Which services of which hosts.
@@ -314,6 +319,23 @@ pub struct ServiceChange {
     /// Which services
     #[command(flatten)]
     pub chosen: ServiceSelect,
+    /// Do not ask for confirmation
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// How long to wait for a deploy lock that somebody else holds
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
+    pub lock_wait: Option<Duration>,
+}
+
+/// Arguments of `ship service down`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServiceDown {
+    /// Which hosts
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// Remove the volumes too, with all that the services have stored; asks for the app's name first
+    #[arg(long)]
+    pub volumes: bool,
     /// Do not ask for confirmation
     #[arg(long, short = 'y')]
     pub yes: bool,

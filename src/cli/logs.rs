@@ -1,5 +1,6 @@
 //! `ship logs`: what the recipe's services log on all chosen hosts, merged as it comes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Global, LogsArgs};
 use super::look::Look;
 use super::machine::Machine;
-use super::project::definitions;
+use super::project::{Project, definitions};
 use super::services::{self, Place};
+use crate::config::selection::Host;
 use crate::error::{Error, Kind};
 use crate::event::Stream;
 use crate::fleet::{Answer, Member, ask, each};
 use crate::output::visible;
-use crate::plan::services::{Entry, Excerpt, Since};
+use crate::plan::services::{Entry, Excerpt, Since, leashed};
+use crate::plan::stack::OVERLAP;
 use crate::report;
 use crate::secret::Masker;
 use crate::session::{Reply, Status};
@@ -25,6 +28,9 @@ const LINES: u32 = 100;
 
 /// How long a host may take to end what it was told to end.
 const ENDING: Duration = Duration::from_secs(3);
+
+/// The pause before logs are looked at again, where they cannot be followed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The most bytes of one line that are kept.
 const LONGEST: usize = 1024 * 1024;
@@ -36,11 +42,12 @@ pub async fn run(global: &Global, machine: &Machine, args: &LogsArgs) -> Result<
     let since = args.since.as_deref().map(since).transpose()?;
     let lines = args.lines.or_else(|| since.is_none().then_some(LINES));
     let excerpt = Excerpt { lines, since, follow: args.follow };
-    let look = Look::connect_for(global, machine, &select, |_, _| args.sudo).await?;
+    let sudo = |project: &Project, host: &Host| args.sudo || services::need_sudo(project, host);
+    let mut look = Look::connect_for(global, machine, &select, sudo).await?;
     for refused in &look.refused {
         report::print_stderr(&format!("{}: {}\n", refused.host, refused.why));
     }
-    let places = services::places(&look, &names)?;
+    let places = services::places(&mut look, &names).await?;
     let width = look.members.iter().map(|member| member.name.len()).max().unwrap_or(0);
     let stop = CancellationToken::new();
     let watching = tokio::spawn(interrupted(stop.clone()));
@@ -137,7 +144,14 @@ async fn show(
     said: &mpsc::Sender<(String, Said)>,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let Some(wanted) = place.logs(excerpt, sudo) else { return Ok(()) };
+    if place.is_empty() {
+        return Ok(());
+    }
+    if excerpt.follow && place.stack.is_some() && place.is_roots(sudo) {
+        return look_again(member, place, excerpt, said, stop).await;
+    }
+    let wanted = place.logs(excerpt, sudo);
+    let wanted = if place.is_roots(sudo) { wanted } else { leashed(&wanted) };
     if let Some((question, hint)) = place.may_read(sudo) {
         let answers = ask(member.session.as_ref(), vec![question]).await.map_err(|lost| lost.to_string())?;
         if !answers.iter().all(Answer::success) {
@@ -167,7 +181,7 @@ async fn show(
                 let buffer = if stream == Stream::Stdout { stdout } else { stderr };
                 for line in whole_lines(buffer, &bytes) {
                     let news = match stream {
-                        Stream::Stdout => Said::Log(place.entry(&line)),
+                        Stream::Stdout => Said::Log(place.entry(&line).0),
                         // The shell may say that it ended what it was told to end.
                         Stream::Stderr if deadline.is_some() => continue,
                         Stream::Stderr => {
@@ -194,6 +208,59 @@ async fn show(
             }
             Some(Reply::Started { .. } | Reply::Sent { .. }) => {}
             None => return Ok(()),
+        }
+    }
+}
+
+/// Follows logs that only root may read by looking again and again: what follows them would go on when nobody
+/// listens any more, and root's processes cannot be ended.
+async fn look_again(
+    member: &Member,
+    place: &Place,
+    excerpt: Excerpt,
+    said: &mpsc::Sender<(String, Said)>,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    let began = tokio::time::Instant::now();
+    let mut excerpt = Excerpt { follow: false, ..excerpt };
+    // The time of the last line of each container, in the form of its lines, which sorts as it is.
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut latest = None;
+    loop {
+        let asked = tokio::select! {
+            asked = ask(member.session.as_ref(), vec![place.logs(excerpt, false)]) => asked,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let answer = match asked {
+            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
+            Err(lost) => {
+                let _ = said.send((member.name.clone(), Said::Beside(lost.to_string()))).await;
+                return Err(lost.to_string());
+            }
+        };
+        if !answer.success() {
+            return Err(format!("its logs cannot be read: {}", answer.last_line()));
+        }
+        for line in answer.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let (entry, mark) = place.entry(line);
+            if let Some((container, time)) = mark {
+                if seen.get(&container).is_some_and(|last| *last >= time) {
+                    continue;
+                }
+                seen.insert(container, time);
+            }
+            latest = latest.max(entry.seconds);
+            let _ = said.send((member.name.clone(), Said::Log(entry))).await;
+        }
+        let overlap = i64::try_from(OVERLAP.as_secs()).unwrap_or(0);
+        excerpt.since = Some(match latest {
+            Some(seconds) => Since::At(seconds - overlap),
+            None => Since::Ago(began.elapsed() + OVERLAP),
+        });
+        excerpt.lines = None;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(AGAIN) => {}
         }
     }
 }

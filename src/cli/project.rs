@@ -26,6 +26,7 @@ use crate::layout::{Layout, ReleaseId};
 use crate::plan::render::{Filter, PlannedStep, steps};
 use crate::plan::setup::SetupStep;
 use crate::secret::Secret;
+use crate::step::compose::Compose;
 use crate::step::diff::Contents;
 use crate::step::link::Link;
 use crate::step::settings::Source;
@@ -392,6 +393,15 @@ impl Project {
             (Target { sudo: password, ..host.target.clone() }, Self::layout(host))
         };
         self.selection.hosts.iter().map(target).collect()
+    }
+
+    /// The step that deploys `host`'s Compose project, where the recipe has one.
+    pub fn compose(&self, host: &Host) -> Option<Compose> {
+        let steps = self.steps_to_check(host).ok()?;
+        steps.into_iter().find_map(|planned| match planned.step {
+            Step::Compose(step) if step.run.is_none() => Some(step),
+            _ => None,
+        })
     }
 
     /// Whether a deploy runs anything through sudo on `host`.

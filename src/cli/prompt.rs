@@ -24,14 +24,18 @@ impl Terminal {
 
 /// Asks for a yes or a no on standard error and standard input. No answer is a no.
 pub fn confirm(question: &str) -> bool {
+    answer(&format!("{question} [y/N]"))
+        .is_some_and(|answer| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks on standard error and reads a line of standard input, without the blanks around it.
+pub fn answer(question: &str) -> Option<String> {
     let mut stderr = std::io::stderr().lock();
-    if write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).is_err() {
-        return false;
-    }
+    write!(stderr, "{question} ").and_then(|()| stderr.flush()).ok()?;
     drop(stderr);
     let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    std::io::stdin().lock().read_line(&mut answer).ok()?;
+    Some(answer.trim().to_owned())
 }
 
 impl Prompt for Terminal {

@@ -4,7 +4,7 @@ use super::args::{Global, RunArgs};
 use super::look::Look;
 use super::machine::Machine;
 use super::project::Project;
-use super::services;
+use super::services::{self, How};
 use super::stage::{Stage, Telling, close};
 use crate::command::Command;
 use crate::error::{Error, Kind};
@@ -23,8 +23,8 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
     if let Some(service) = &args.service {
         let found = in_service(global, machine, args, service).await?;
         if machine.stdin_is_terminal && machine.stdout_is_terminal {
-            let (target, text) = found;
-            return tokio::task::block_in_place(|| super::ssh::talk(global, &target, &text));
+            let (target, command) = found;
+            return tokio::task::block_in_place(|| super::ssh::talk(global, &target, &command.for_a_person()));
         }
         project.selection.hosts.retain(|host| host.name == found.0.name);
         of_service = Some(found.1);
@@ -50,13 +50,14 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
             description: Some(args.words.join(" ")),
         })
         .await;
-    let targets = project.targets(|_| args.sudo);
+    let with_sudo = args.sudo || of_service.as_ref().is_some_and(|command| command.sudo_argv().is_some());
+    let targets = project.targets(|_| with_sudo);
     let members = match stage.connect(targets).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
     let work = each(&members, |_, member| {
-        let task = task(args, of_service.as_deref(), &member);
+        let task = task(args, of_service.as_ref(), &member);
         let (sink, cancel) = (stage.sink.clone(), stage.cancel.clone());
         async move {
             let host = Host::new(member.name.clone(), member.session, sink);
@@ -93,9 +94,9 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
 }
 
 /// One word is shell text; several are a program and its arguments, each exactly as typed.
-fn task(args: &RunArgs, of_service: Option<&str>, member: &Member) -> Task {
+fn task(args: &RunArgs, of_service: Option<&Command>, member: &Member) -> Task {
     let mut command = match (args.words.as_slice(), of_service) {
-        (_, Some(text)) => Command::shell(text),
+        (_, Some(command)) => command.clone(),
         ([text], _) if !args.sudo => Command::shell(text.clone()),
         (words, _) => Command::argv(words.iter().cloned()),
     };
@@ -117,21 +118,22 @@ async fn in_service(
     machine: &Machine,
     args: &RunArgs,
     service: &str,
-) -> Result<(Target, String), Error> {
-    let look = Look::connect(global, machine, &args.select).await?;
-    let places = services::places(&look, &[service.to_owned()])?;
+) -> Result<(Target, Command), Error> {
+    // What is read here needs no sudo; the command itself may.
+    let mut look = Look::connect(global, machine, &args.select).await?;
+    let places = services::places(&mut look, &[service.to_owned()]).await?;
     let first = look.members.iter().zip(&places).find(|(_, place)| !place.is_empty());
     let Some((member, place)) = first else {
         look.end("").await?;
         return Err(Error::usage(format!("no host that answers has the service `{service}`")));
     };
+    let how = How { in_running: args.exec, terminal: machine.stdin_is_terminal && machine.stdout_is_terminal };
     let asked = ask(member.session.as_ref(), vec![place.settings()]).await;
-    let text = asked.map_err(|lost| lost.to_string()).and_then(|answers| {
+    let command = asked.map_err(|lost| lost.to_string()).and_then(|answers| {
         let output = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
-        place.run(&output.unwrap_or_default(), &args.words, &member.layout)
+        place.run(&output.unwrap_or_default(), &args.words, how, &member.layout)
     });
-    let target = member.target.clone();
-    let host = member.name.clone();
+    let (host, target) = (member.name.clone(), member.target.clone());
     look.end("").await?;
-    Ok((target, text.map_err(|why| Error::new(Kind::Refused, format!("{host}: {why}")))?))
+    Ok((target, command.map_err(|why| Error::new(Kind::Refused, format!("{host}: {why}")))?))
 }

@@ -1,12 +1,14 @@
 //! `ship service`: restarts, stops and starts the recipe's services, and tells their state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Global, ServiceAction, ServiceArgs, ServiceChange, ServiceSelect};
+use super::args::{Global, Output, ServiceAction, ServiceArgs, ServiceChange, ServiceDown, ServiceSelect};
 use super::look::Look;
 use super::machine::Machine;
 use super::operation::{confirm, holder};
 use super::project::{Project, definitions};
+use super::prompt;
 use super::services::{self, Place};
 use super::stage::{Stage, Telling, close};
 use crate::config::selection::Host;
@@ -19,7 +21,7 @@ use crate::fleet::{self, Member, Question, ask, each};
 use crate::layout::ReleaseId;
 use crate::output::visible;
 use crate::plan::render::Filter;
-use crate::plan::services::{Act, State, read_states, states, step};
+use crate::plan::services::{Act, State, step};
 use crate::report::{self, Cell, Paint, Style, Table, Tone};
 use crate::step::swap::Expected;
 use crate::step::{Context, Task};
@@ -31,6 +33,7 @@ pub async fn run(global: &Global, machine: &Machine, args: &ServiceArgs) -> Resu
         ServiceAction::Stop(args) => change(global, machine, Act::Stop, args).await,
         ServiceAction::Start(args) => change(global, machine, Act::Start, args).await,
         ServiceAction::Status(args) => status(global, machine, args).await,
+        ServiceAction::Down(args) => down(global, machine, args).await,
     }
 }
 
@@ -38,8 +41,8 @@ pub async fn run(global: &Global, machine: &Machine, args: &ServiceArgs) -> Resu
 async fn status(global: &Global, machine: &Machine, args: &ServiceSelect) -> Result<(), Error> {
     let (inventory, _) = definitions(global, machine)?;
     let (select, names) = services::words(&inventory, &args.select, &args.names);
-    let look = Look::connect(global, machine, &select).await?;
-    let places = services::places(&look, &names)?;
+    let mut look = Look::connect_for(global, machine, &select, services::need_sudo).await?;
+    let places = services::places(&mut look, &names).await?;
     let found = state_of(&look.members, &places).await;
     let down = found.iter().flat_map(|(_, states)| states).filter(|state| !state.up).count();
     look.end(&table(&found)).await?;
@@ -49,14 +52,14 @@ async fn status(global: &Global, machine: &Machine, args: &ServiceSelect) -> Res
 /// The state of the services of each host, by its name.
 async fn state_of(members: &[Member], places: &[Place]) -> Vec<(String, Vec<State>)> {
     each(members, |index, member| {
-        let units = places.get(index).map(|place| place.units.clone()).unwrap_or_default();
+        let place = places.get(index).cloned().unwrap_or_default();
         async move {
-            if units.is_empty() {
+            if place.is_empty() {
                 return (member.name, Vec::new());
             }
-            let answers = ask(member.session.as_ref(), vec![states(&units)]).await.unwrap_or_default();
+            let answers = ask(member.session.as_ref(), vec![place.question()]).await.unwrap_or_default();
             let output = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
-            (member.name, read_states(&units, &output.unwrap_or_default()))
+            (member.name, place.states(&output.unwrap_or_default()))
         }
     })
     .await
@@ -78,18 +81,72 @@ fn table(found: &[(String, Vec<State>)]) -> String {
     text
 }
 
-/// `ship service restart`, `stop` and `start`: under the deploy lock, batch by batch, and watched.
+/// What changes services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Act(Act),
+    Down { volumes: bool },
+}
+
+/// `ship service restart`, `stop` and `start`.
 async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChange) -> Result<(), Error> {
     let (inventory, _) = definitions(global, machine)?;
     let (select, names) = services::words(&inventory, &args.chosen.select, &args.chosen.names);
     let project = Project::load(global, machine, &select, Filter::default(), &[])?;
     let hosts: Vec<&Host> = project.selection.hosts.iter().collect();
-    let places = services::of_hosts(&project, &hosts, &names)?;
-    let mut all: Vec<&str> = places.iter().flat_map(|place| &place.units).map(String::as_str).collect();
-    all.sort_unstable();
-    all.dedup();
-    let what = format!("service {} {}", act.name(), all.join(" "));
-    confirm(&project, machine, args.yes, &format!("{} {}", capital(act.name()), all.join(", ")))?;
+    // A wrong name of a unit is known before any host is asked.
+    if !services::are_containers(&project) {
+        services::of_hosts(&project, &hosts, &[], &names)?;
+    }
+    let whose = if names.is_empty() { "all services".to_owned() } else { names.join(", ") };
+    confirm(&project, machine, args.yes, &format!("{} {whose}", capital(act.name())))?;
+    let what = format!("service {} {}", act.name(), names.join(" "));
+    carry_out(global, machine, project, Change::Act(act), &names, args.lock_wait, what.trim_end()).await
+}
+
+/// `ship service down`: the containers of the whole project go, and with `--volumes` what they have stored.
+async fn down(global: &Global, machine: &Machine, args: &ServiceDown) -> Result<(), Error> {
+    let project = Project::load(global, machine, &args.select, Filter::default(), &[])?;
+    if !services::are_containers(&project) {
+        return Err(Error::usage("`down` is for Compose projects; units are stopped with `ship service stop`"));
+    }
+    if args.volumes && !args.yes {
+        confirm_volumes(&project, machine)?;
+    } else {
+        confirm(&project, machine, args.yes, "Remove the containers of the project")?;
+    }
+    let what = if args.volumes { "service down --volumes" } else { "service down" };
+    carry_out(global, machine, project, Change::Down { volumes: args.volumes }, &[], args.lock_wait, what).await
+}
+
+/// What is stored cannot be got back: the name of the application is typed, whatever the environment says.
+fn confirm_volumes(project: &Project, machine: &Machine) -> Result<(), Error> {
+    let app = &project.inventory.app;
+    if !machine.stdin_is_terminal {
+        return Err(Error::usage(
+            "--volumes removes what the services have stored, and there is no terminal to confirm on",
+        )
+        .hint("add --yes where nobody can answer"));
+    }
+    let hosts: Vec<&str> = project.selection.hosts.iter().map(|host| host.name.as_str()).collect();
+    let question = format!(
+        "This removes the containers of {app} on {} AND THE VOLUMES with all that they have stored.\nType {app} to go on:",
+        hosts.join(", ")
+    );
+    if prompt::answer(&question).as_deref() == Some(app) { Ok(()) } else { Err(Error::usage("nothing was done")) }
+}
+
+/// Under the deploy lock, batch by batch, and watched.
+async fn carry_out(
+    global: &Global,
+    machine: &Machine,
+    project: Project,
+    change: Change,
+    names: &[String],
+    lock_wait: Option<Duration>,
+    what: &str,
+) -> Result<(), Error> {
+    let hosts: Vec<&Host> = project.selection.hosts.iter().collect();
     let stage = Stage::open(
         global,
         machine,
@@ -108,17 +165,18 @@ async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChan
             environment: project.selection.environment.clone(),
             hosts: hosts.iter().map(|host| host.name.clone()).collect(),
             revision: None,
-            description: Some(what.clone()),
+            description: Some(what.to_owned()),
         })
         .await;
-    let members = match stage.connect(project.targets(|_| true)).await {
+    let needs_sudo = |host: &Host| project.compose(host).is_none_or(|step| step.sudo);
+    let members = match stage.connect(project.targets(needs_sudo)).await {
         Ok(members) => members,
         Err(refused) => return stage.refuse(refused).await,
     };
-    let programs = ["sudo", "systemctl", "journalctl"].map(str::to_owned).to_vec();
+    let programs = ["sudo", "systemctl", "journalctl", "docker"].map(str::to_owned).to_vec();
     let questions = vec![Question { programs, ..Question::default() }; members.len()];
-    let holder = holder(machine, &what);
-    let patience = args.lock_wait.unwrap_or(Duration::ZERO);
+    let holder = holder(machine, what);
+    let patience = lock_wait.unwrap_or(Duration::ZERO);
     let (facts, refused) = tokio::select! {
         found = fleet::lock_and_look(&members, &questions, &holder, patience, &stage.sink) => found,
         () = stage.cancel.cancelled() => (Vec::new(), Vec::new()),
@@ -127,18 +185,27 @@ async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChan
         close(&members).await;
         return stage.refuse(refused).await;
     }
+    let known: Vec<&Facts> = facts.iter().collect();
+    let places = match services::of_hosts(&project, &hosts, &known, names) {
+        Ok(places) => places,
+        Err(error) => {
+            close(&members).await;
+            return stage.fail(error).await;
+        }
+    };
     let before = state_of(&members, &places).await;
     let mut work = Vec::new();
+    let mut lacking = Vec::new();
     for (((member, place), facts), (_, before)) in members.iter().zip(&places).zip(&facts).zip(&before) {
-        work.push(tasks(member, place, facts, act, before).map_err(|lack| (member.name.clone(), lack)));
+        match tasks(member, place, facts, change, before) {
+            Ok(tasks) => work.push(tasks),
+            Err(why) => lacking.push(fleet::Refused { host: member.name.clone(), why, advice: None }),
+        }
     }
-    let lacking: Vec<(String, String)> = work.iter().filter_map(|made| made.as_ref().err().cloned()).collect();
     if !lacking.is_empty() {
         close(&members).await;
-        let refused = lacking.into_iter().map(|(host, why)| fleet::Refused { host, why, advice: None }).collect();
-        return stage.refuse(refused).await;
+        return stage.refuse(lacking).await;
     }
-    let work: Vec<Vec<Task>> = work.into_iter().flatten().collect();
     let mut results: Vec<Option<String>> = Vec::new();
     let mut from = 0;
     for size in project.selection.batch.sizes(members.len()) {
@@ -148,10 +215,16 @@ async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChan
         } else {
             let done = each(batch, |index, member| {
                 let tasks = work.get(from + index).cloned().unwrap_or_default();
+                let place = places.get(from + index).cloned().unwrap_or_default();
                 let (sink, cancel) = (stage.sink.clone(), stage.cancel.clone());
                 async move {
-                    let worker = Worker::new(member.name.clone(), member.session, sink);
-                    worker.carry_out(Phase::Finish, &tasks, None, &cancel).await.err().map(|stop| stop.why())
+                    let worker = Worker::new(member.name.clone(), Arc::clone(&member.session), sink);
+                    let acted = worker.carry_out(Phase::Finish, &tasks, None, &cancel).await;
+                    let watched = match (acted, watch(&member, &place, change).await) {
+                        (Ok(()), Some(watch)) => worker.carry_out(Phase::Finish, &[watch], None, &cancel).await,
+                        (acted, _) => acted,
+                    };
+                    watched.err().map(|stop| stop.why())
                 }
             });
             let done = tokio::select! {
@@ -185,11 +258,21 @@ async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChan
         .collect();
     let masker = stage.sink.masker().clone();
     let told = stage.conclude(Conclusion { outcome, hosts, hints: Vec::new() }).await;
-    if global.output != super::args::Output::Json {
+    if global.output != Output::Json {
         let printed = report::print_stdout(&masker.mask(&table(&after)));
         printed.map_err(|error| Error::new(Kind::Failed, format!("standard output: {error}")))?;
     }
     told
+}
+
+/// The watch over containers, which are known only when they are there. Units are watched by their own step.
+async fn watch(member: &Member, place: &Place, change: Change) -> Option<Task> {
+    let stack = place.stack.as_ref()?;
+    if !matches!(change, Change::Act(Act::Restart | Act::Start)) {
+        return None;
+    }
+    let answers = ask(member.session.as_ref(), vec![stack.docker.containers()]).await.ok()?;
+    stack.watch(&String::from_utf8_lossy(&answers.first()?.stdout))
 }
 
 /// A length of time in its largest unit.
@@ -209,7 +292,12 @@ fn capital(word: &str) -> String {
 }
 
 /// The tasks of one host. The error says what it lacks.
-fn tasks(member: &Member, place: &Place, facts: &Facts, act: Act, before: &[State]) -> Result<Vec<Task>, String> {
+fn tasks(member: &Member, place: &Place, facts: &Facts, change: Change, before: &[State]) -> Result<Vec<Task>, String> {
+    let act = match (change, &place.stack) {
+        (Change::Down { volumes }, stack) => return Ok(stack.iter().map(|stack| stack.down(volumes)).collect()),
+        (Change::Act(act), Some(_)) => return Ok(place.act(act)),
+        (Change::Act(act), None) => act,
+    };
     if let Some(missing) = before.iter().find(|state| state.state == crate::plan::services::NO_UNIT) {
         return Err(format!("{}: there is no such unit", missing.service));
     }
@@ -221,6 +309,7 @@ fn tasks(member: &Member, place: &Place, facts: &Facts, act: Act, before: &[Stat
         layout: &member.layout,
         facts,
         release: &release,
+        phase: Phase::Publish,
         expected: &Expected::default(),
         // After a crash loop systemd starts a unit only when it was told to forget the failures.
         phase: crate::event::Phase::Publish,

@@ -25,6 +25,7 @@ pub mod setup;
 mod setup_tests;
 pub mod setup_text;
 pub mod show;
+pub mod stack;
 pub mod sudoers;
 pub mod transfer;
 

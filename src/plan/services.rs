@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::step::systemd::Systemd;
 
 /// How long a command may follow logs or wait for a person.
-const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// From when on logs are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -161,10 +161,26 @@ fn sudo_with_a_password_restarts_units_and_no_process_ever_shows_it() {
     let project = prepared(&lab, &host, &with_sudo("{ secret = \"root\" }", "password = { secret = \"login\" }"));
     let before = invocation(&lab, &host);
     let spy = Spy::start(&lab, &host, &password);
+    // The right is that of the group sudo: everything, with the password.
+    project.ship(&["check"]).exits(0).says("allowed with the password").says("(ALL : ALL) ALL  # every command");
     let run = project.ship(&["deploy", "-v", "-v"]).exits(0);
     assert!(!run.text.contains(&password), "the password was shown");
     project.ship(&["run", "--sudo", "--", "id", "-un"]).exits(0).says("root");
     project.ship(&["run", "--", "cat", "/proc/self/environ"]).exits(0);
+    project.ship(&["service", "restart"]).exits(0).says("active (running)");
+    // The journal as root: followed, and left without a trace.
+    lab.root(&host, "gpasswd -d doodle systemd-journal || true");
+    project.ship(&["logs", "--sudo"]).exits(0).says("pw1 ship-pw | ");
+    let mut follow = project.command(&["logs", "-f", "--sudo"]);
+    let mut follow = follow.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("ship");
+    let mut first = [0; 4];
+    follow.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("a line");
+    assert_eq!(lab.root(&host, "pgrep -xc journalctl || true").trim(), "1");
+    let id = follow.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill").success());
+    assert_eq!(follow.wait().expect("a status").code(), Some(0));
+    lab.root(&host, "for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -x journalctl || exit 0; sleep 0.2; done; exit 1");
+
     let (looks, seen) = spy.stop();
     println!("{looks} looks at every process of the host");
     assert!(looks > 20 && seen.is_empty(), "{looks} {seen:?}");
