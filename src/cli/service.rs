@@ -312,7 +312,6 @@ fn tasks(member: &Member, place: &Place, facts: &Facts, change: Change, before: 
         phase: Phase::Publish,
         expected: &Expected::default(),
         // After a crash loop systemd starts a unit only when it was told to forget the failures.
-        phase: crate::event::Phase::Publish,
         put_back: before.iter().any(|state| state.failed),
         name: act.name(),
         directory: member.layout.root(),

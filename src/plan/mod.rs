@@ -112,7 +112,9 @@ impl HostPlan {
             .flat_map(|task| match &task.action {
                 Action::Command(command) => vec![command.display()],
                 Action::Derive(derive) => derive.decide.by_hand().iter().map(Command::display).collect(),
-                Action::Poll(_) | Action::Detached(_) | Action::Feed(_) | Action::Send(_) | Action::Transfer => Vec::new(),
+                Action::Poll(_) | Action::Detached(_) | Action::Feed(_) | Action::Send(_) | Action::Transfer => {
+                    Vec::new()
+                }
             })
             .collect()
     }
