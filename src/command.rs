@@ -115,6 +115,10 @@ pub enum EnvValue {
     Secret(Secret),
 }
 
+/// The function of a host's long-lived shell that runs its arguments as root with the password that the shell was
+/// given, also from a process of its own. It is there where sudo wants a password.
+pub const AS_ROOT: &str = "ship_root";
+
 /// How sudo is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SudoCall {

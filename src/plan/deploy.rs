@@ -14,7 +14,7 @@ use crate::lock;
 use crate::step::detach;
 use crate::step::link::Link;
 use crate::step::swap::{self, Expected};
-use crate::step::{Action, Context, Step, Task};
+use crate::step::{Context, Step, Task};
 
 /// What is the same for every host.
 #[derive(Clone, Debug)]
@@ -192,8 +192,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let mut finish = made(Phase::Finish)?;
     finish.iter_mut().for_each(|task| task.tolerate = true);
     finish.iter_mut().for_each(|task| settle(task, host));
-    let detaches = |task: &Task| matches!(task.action, Action::Detached(_));
-    if !facts.detached.is_empty() || prepare.iter().chain(&finish).any(detaches) {
+    let detaches = prepare.iter_mut().chain(&mut finish).any(|task| task.detached().is_some());
+    if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
     }
     finish.extend(removal(layout, &prune));
@@ -229,7 +229,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     };
     let mut discard = each(Phase::Prepare, &|step, context| step.discard(context, before.is_none()))?;
     discard.push(Task::own("Remove what was prepared", record::remove(layout, &[&common.release])));
-    if prepare.iter().any(detaches) {
+    if prepare.iter_mut().any(|task| task.detached().is_some()) {
         discard.push(Task::own("Forget what was made in it", detach::discard(layout, &common.release)));
     }
     Ok(HostPlan {
@@ -249,13 +249,13 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
 
 /// Names a detached command by what it works on: the tree and the settings of the host.
 fn settle(task: &mut Task, host: &HostInput<'_>) {
-    if let Action::Detached(detached) = &mut task.action {
+    if let Some(detached) = task.detached() {
         let mut tree = host.tree.manifest().digest();
         for file in &host.settings {
             tree.push_str(&String::from_utf8_lossy(file.path()));
             tree.push_str(&String::from_utf8_lossy(file.contents()));
         }
-        **detached = detached.as_ref().clone().of(&tree, host.facts);
+        *detached = detached.clone().of(&tree, host.facts);
     }
 }
 

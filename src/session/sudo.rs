@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::{ConnectError, Status};
-use crate::command::{Command, SudoCall, quote};
+use crate::command::{AS_ROOT, Command, SudoCall, quote};
 use crate::secret::Secret;
 
 /// The shell's variable that holds the password.
@@ -42,7 +42,7 @@ impl Sudo {
     /// What a shell reads before its first command: one line. What has the variable's name in the environment
     /// would be exported again, so it is taken away first.
     pub(super) fn prelude(&self) -> String {
-        format!("{}; {RENEW}", given(&self.password))
+        format!("{}; {RENEW}; {}", given(&self.password), as_root())
     }
 
     /// What a shell reads before each command that sudo runs; empty where there is nothing to do.
@@ -62,6 +62,14 @@ pub(super) const FAREWELL: &str = "sudo -k </dev/null >/dev/null 2>&1\n";
 /// The ticket is made again where it is gone: deploys last longer than tickets do.
 const RENEW: &str = "ship_renew() { sudo -n -v </dev/null >/dev/null 2>&1 || \
                      printf '%s\\n' \"$ship_sudo\" | sudo -S -p '' -v >/dev/null 2>&1; }";
+
+/// What a part of the shell that goes on when the shell is gone calls sudo with: no ticket of the shell is its own.
+fn as_root() -> String {
+    format!(
+        "{AS_ROOT}() {{ ship_renew; if sudo -n -v </dev/null >/dev/null 2>&1; then sudo -n -- \"$@\"; \
+         else printf '%s\\n' \"${VARIABLE}\" | sudo -S -p '' -- \"$@\"; fi; }}"
+    )
+}
 
 fn given(password: &Secret) -> String {
     format!("unset {VARIABLE}; {VARIABLE}={}", quote(password.expose()))
@@ -87,7 +95,7 @@ pub(super) fn is_wanted(status: &Status) -> bool {
 pub(super) fn proof(password: &Secret) -> Command {
     let tell = format!("printf '%s\\n' \"${VARIABLE}\"");
     let text = format!(
-        "{given}; {RENEW}; ship_prove() {{ command -v sudo >/dev/null || return {NO_SUDO}\n\
+        "{given}; {RENEW}; {as_root}; ship_prove() {{ command -v sudo >/dev/null || return {NO_SUDO}\n\
          [ \"$(command -v printf)\" = printf ] || return {NO_PRINTF}\n\
          sudo -k </dev/null >/dev/null 2>&1\n\
          {tell} | sudo -S -p '' -v || return {WRONG}\n\
@@ -96,6 +104,7 @@ pub(super) fn proof(password: &Secret) -> Command {
          *NOPASSWD:*|*!authenticate*) return {MIXED} ;; esac\n\
          return {NO_TICKETS}; }}; ship_prove",
         given = given(password),
+        as_root = as_root(),
     );
     Command::session(text).timeout(LIMIT)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
-use crate::command::{Command, EnvValue, quote};
+use crate::command::{AS_ROOT, Command, EnvValue, join, quote};
 use crate::facts::{Detached as Known, DetachedState, Facts};
 use crate::layout::{Layout, ReleaseId};
 
@@ -119,8 +119,25 @@ impl Detached {
     /// A success whose products in the release's folder are gone with that folder is none. `began` is older than
     /// anything that the command makes: the kernel stamps files by a clock that ticks every few milliseconds.
     pub fn start(&self) -> Command {
-        let command = self.command.words();
-        self.command.with_text(format!(
+        let release = quote(self.release.as_str());
+        let Some(argv) = self.command.sudo_argv() else {
+            let words = self.command.words();
+            let keeper = format!("setsid /bin/sh -c {} sh \"$d\" \"$w\"{release} {words}", quote(KEEPER));
+            return self.command.with_text(self.starting(&keeper));
+        };
+        // The shell has sudo's password, and nothing that it starts: a part of the shell itself is the keeper.
+        let words = join(argv.iter().map(String::as_str));
+        let keeper = format!("( set -- \"$d\" \"$w\"{release} {AS_ROOT} {words}; {KEEPER} )");
+        let text = self.starting(&keeper);
+        let folder = self.command.folder().map(|folder| format!("cd -- {} || exit 125; ", quote(folder)));
+        Command::session(format!(
+            "( command -v {AS_ROOT} >/dev/null || {AS_ROOT}() {{ sudo -n -- \"$@\"; }}; {}{text} ) </dev/null 8>&-",
+            folder.unwrap_or_default()
+        ))
+    }
+
+    fn starting(&self, keeper: &str) -> String {
+        format!(
             "mask=$(umask); umask 077; d={folder}; mkdir -p \"$d\" && exec 7>>\"$d/alive\" || exit 70\n\
              w={releases}/\n\
              r=$(cat \"$d/release\" 2>/dev/null)\n\
@@ -129,14 +146,13 @@ impl Detached {
              rm -f \"$d/status\" \"$d/products\" && printf '%s\\n' {release} >\"$d/release\" && printf '%s\\n' {name} >\"$d/name\" && : >\"$d/began\" && : >\"$d/log\" || exit 70\n\
              n=0; while [ $n -lt 1000 ] && : >\"$d/log\" && [ -z \"$(find \"$d/log\" -cnewer \"$d/began\")\" ]; do n=$((n + 1)); done\n\
              umask \"$mask\"\n\
-             setsid /bin/sh -c {keeper} sh \"$d\" \"$w\"{release} {command} </dev/null >/dev/null 2>&1 &\n\
+             {keeper} </dev/null >/dev/null 2>&1 &\n\
              printf '%s\\n' {release}",
             folder = quote(&self.folder()),
             releases = quote(&self.layout.releases()),
             release = quote(self.release.as_str()),
             name = quote(&self.name),
-            keeper = quote(KEEPER),
-        ))
+        )
     }
 
     /// Prints what the command printed from `offset` on, until it ends, but not for long.
@@ -389,14 +405,31 @@ mod tests {
         let group = format!("-{}", starter.id());
         assert!(Process::new("kill").args(["-KILL", "--", &group]).status().expect("kill").success());
         starter.wait().expect("it ends");
-        // The deploy lock is free, though the command goes on.
-        assert!(Process::new("flock").arg("-n").arg(&lock).arg("true").status().expect("flock").success());
+        // The deploy lock is free once the kernel has ended the group, though the command goes on.
+        assert!(Process::new("flock").args(["-w", "20"]).arg(&lock).arg("true").status().expect("flock").success());
         let (status, seen) = run(&detached.follow(0));
         assert_eq!(status, GOES_ON);
         std::fs::write(&gate, "\n").expect("the gate");
         assert_eq!(end(&detached, seen.len() as u64), (0, "end\n".to_owned()));
         assert_eq!(run(&detached.start()).0, SUCCEEDED);
         assert!(Process::new("kill").arg(seen.trim()).status().expect("kill").success());
+    }
+
+    #[test]
+    fn a_command_of_root_is_kept_by_a_part_of_the_shell_that_knows_the_password() {
+        let place = Place::new(&[1]);
+        let gate = place.at("gate");
+        pipe(&gate);
+        let text = format!("echo root; read -r _ <'{}'; exit 4", gate.display());
+        let command = Command::argv(["/bin/sh", "-c", &text]).sudo();
+        let detached = Detached::new(command, "Build it", 0, &place.layout(), &id(1)).of("tree", &Facts::default());
+        // As the session has it where sudo wants a password: a function, which no process but the shell has.
+        let line = format!("{AS_ROOT}() {{ echo \"as root: $1\"; \"$@\"; }}\n{}", detached.start().to_shell());
+        let shell = Process::new("/bin/sh").args(["-c", &line]).output().expect("sh");
+        assert_eq!((shell.status.code(), shell.stderr), (Some(0), Vec::new()));
+        assert_eq!(run(&detached.start()).0, RUNS);
+        std::fs::write(&gate, "\n").expect("the gate");
+        assert_eq!(end(&detached, 0), (4, "as root: /bin/sh\nroot\n".to_owned()));
     }
 
     #[test]

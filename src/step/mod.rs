@@ -188,7 +188,7 @@ impl Kind {
 
     /// Whether its commands can run detached.
     pub fn can_detach(self) -> bool {
-        matches!(self, Self::Run)
+        matches!(self, Self::Run | Self::Compose)
     }
 
     /// Checks the body as it stands in the recipe, before templates are rendered.
@@ -446,13 +446,16 @@ impl Context<'_> {
         Task { name: self.name.to_owned(), attempts: self.attempts.max(1), ..Task::new("", action) }
     }
 
+    /// `command` as it runs detached, where the step says so.
+    pub fn detached(&self, command: Command) -> Option<detach::Detached> {
+        let made = |place| detach::Detached::new(command, self.name, place, self.layout, self.release);
+        self.detach.map(made)
+    }
+
     /// What runs `command`: detached, where the step says so.
     pub fn runs(&self, command: Command) -> Action {
-        match self.detach {
-            Some(place) => {
-                let detached = detach::Detached::new(command, self.name, place, self.layout, self.release);
-                Action::Detached(Box::new(detached))
-            }
+        match self.detached(command.clone()) {
+            Some(detached) => Action::Detached(Box::new(detached)),
             None => Action::Command(command),
         }
     }
@@ -533,6 +536,15 @@ impl Task {
             other => other,
         };
         self
+    }
+
+    /// What it runs detached, itself or in a task that follows from it.
+    pub fn detached(&mut self) -> Option<&mut detach::Detached> {
+        match &mut self.action {
+            Action::Detached(detached) => Some(detached),
+            Action::Derive(derive) => derive.decide.detached(),
+            _ => None,
+        }
     }
 
     /// Nothing depends on this task: its failure becomes a warning.
@@ -633,6 +645,15 @@ impl Decide {
             Self::Compose(decide) => decide.follows(),
             #[cfg(test)]
             Self::Lines => Vec::new(),
+        }
+    }
+
+    /// The command that a task which follows runs detached.
+    pub fn detached(&mut self) -> Option<&mut detach::Detached> {
+        match self {
+            Self::Compose(decide) => decide.detached(),
+            #[cfg(test)]
+            Self::Lines => None,
         }
     }
 

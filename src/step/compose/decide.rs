@@ -12,6 +12,7 @@ use super::service::{Choice, Seen, Service, Services, Way};
 use crate::command::{Command, quote};
 use crate::layout::{Layout, ReleaseId};
 use crate::secret::Secret;
+use crate::step::detach::Detached;
 use crate::step::{Action, Derive, Feed, Judge, Poll, Task, sudo};
 
 /// The pause between looks at containers.
@@ -111,6 +112,8 @@ pub struct Freezing {
     pub images: Images,
     /// What the recipe says of services.
     pub choice: Choice,
+    /// What a build that goes on when the connection is gone is made from; none for one that does not.
+    pub detached: Option<Detached>,
 }
 
 impl Freezing {
@@ -148,8 +151,7 @@ impl Freezing {
             tasks.push(self.site.write("Name the images of the release", &file, text));
         }
         if !built.is_empty() {
-            let words = std::iter::once("build").chain(built.iter().map(String::as_str));
-            tasks.push(self.site.task(format!("Build {}", built.join(", ")), docker.compose(&file, words)));
+            tasks.extend(self.build(&built));
         }
         if !pulled.is_empty() {
             let words = ["pull", "--policy", "missing"].into_iter().chain(pulled.iter().map(String::as_str));
@@ -166,6 +168,23 @@ impl Freezing {
         let next = Decide::Mounted(self.clone(), config.clone(), paths);
         tasks.push(Task { own: true, ..self.site.ask("Look at the mounted files", question, next) });
         Ok(tasks)
+    }
+
+    /// Builds. One that was begun for another release of the same files gave its images that release's names: then
+    /// it is gone through again, with every layer from the engine's cache.
+    fn build(&self, services: &[String]) -> Vec<Task> {
+        let Site { docker, layout, release, .. } = &self.site;
+        let words = std::iter::once("build").chain(services.iter().map(String::as_str));
+        let command = docker.compose(&record::build(layout, release), words);
+        let build = self.site.task(format!("Build {}", services.join(", ")), command);
+        let (Some(detached), Action::Command(command)) = (&self.detached, &build.action) else { return vec![build] };
+        let action = Action::Detached(Box::new(detached.running(&build.name, command.clone())));
+        let named = services.iter().map(|name| docker.image(name, release)).collect();
+        let again =
+            Task { name: "Give the images that were built the names of this release".to_owned(), ..build.clone() };
+        let look = Decide::Built(named, Box::new(again));
+        let look = self.site.ask("Look at what was built", docker.images(Some(release)), look);
+        vec![Task { action, ..build }, Task { own: true, ..look }]
     }
 
     fn look_at_images(&self, config: &Secret, mounted: BTreeMap<String, freeze::Mounted>) -> Result<Vec<Task>, String> {
@@ -219,6 +238,8 @@ pub enum Decide {
     Freeze(Freezing),
     /// The answer is what the mounted paths of the release are.
     Mounted(Freezing, Secret, Vec<String>),
+    /// The answer is images: unless these are among them, this task makes them.
+    Built(BTreeSet<String>, Box<Task>),
     /// The answer is the ids of the images of these services.
     Images(Freezing, Secret, BTreeMap<String, freeze::Mounted>, Vec<String>),
     /// The answer is the release's services: publish them. What is known of them before is for plans.
@@ -259,6 +280,10 @@ impl Decide {
         match self {
             Self::Adopt(site) => adopt(site, &containers::parse(answer)),
             Self::Freeze(freezing) => freezing.images(&Secret::new(answer.to_owned())),
+            Self::Built(named, again) => {
+                let found: BTreeSet<String> = answer.lines().map(str::to_owned).collect();
+                Ok(if named.is_subset(&found) { Vec::new() } else { vec![again.as_ref().clone()] })
+            }
             Self::Mounted(freezing, config, paths) => {
                 freezing.look_at_images(config, freeze::read_mounted(paths, answer))
             }
@@ -377,6 +402,7 @@ impl Decide {
                 )];
             }
             Self::Started(_)
+            | Self::Built(..)
             | Self::Mounted(..)
             | Self::Images(..)
             | Self::Replace(..)
@@ -385,6 +411,14 @@ impl Decide {
             | Self::Watch(..) => &[],
         };
         lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    /// See [`crate::step::Decide::detached`].
+    pub fn detached(&mut self) -> Option<&mut Detached> {
+        match self {
+            Self::Freeze(freezing) => freezing.detached.as_mut(),
+            _ => None,
+        }
     }
 
     /// See [`crate::step::Decide::by_hand`].

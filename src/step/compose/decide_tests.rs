@@ -164,7 +164,7 @@ fn old_containers_go_once_the_new_ones_are_up() {
 
 fn freezing(images: Images) -> Freezing {
     let flags = vec!["--file".to_owned(), "/r/a.yml".to_owned()];
-    Freezing { site: site(), flags, images, choice: Choice::default() }
+    Freezing { site: site(), flags, images, choice: Choice::default(), detached: None }
 }
 
 const CONFIG: &str = r#"{ "name": "app", "services": { "db": { "image": "postgres:16", "environment": { "P": "s3cret" } }, "web": { "build": {}, "image": "web:dev" } } }"#;
@@ -270,4 +270,25 @@ fn a_person_can_publish_and_unpublish_by_hand() {
     let by_hand = |decide: Decide| decide.by_hand().iter().map(Command::display).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(by_hand(Decide::Publish(site(), None)), @"/usr/bin/docker compose --ansi never --progress plain --project-name app --file /srv/app/.ship/releases/20261121T101500Z-1a2b3c4/compose.json up --detach --no-build --remove-orphans");
     insta::assert_snapshot!(by_hand(Decide::Down(site())), @"/usr/bin/docker compose --ansi never --project-name app down --remove-orphans");
+}
+
+#[test]
+fn a_detached_build_is_looked_at_when_it_ends() {
+    let layout = Layout::new("/srv/app");
+    let release = site().release;
+    let detached = crate::step::detach::Detached::new(Command::shell(":"), "x", 0, &layout, &release);
+    let freezing = Freezing { detached: Some(detached), ..freezing(Images::Build) };
+    let tasks = freezing.images(&Secret::new(r#"{"services":{"web":{"build":{"context":"."}}}}"#.to_owned())).unwrap();
+    let build = tasks.iter().find(|task| matches!(task.action, Action::Detached(_))).expect("a detached build");
+    assert_eq!(build.name, "Build web");
+    let after = tasks.iter().find(|task| task.name == "Look at what was built").expect("a look");
+    let Action::Derive(derive) = &after.action else { panic!("a question") };
+    let own = site().docker.image("web", &release);
+    assert_eq!(derive.decide.tasks(&format!("{own}\n")), Ok(Vec::new()));
+    // It was begun for another release: what it made has that one's name.
+    let again = derive.decide.tasks("ship/app-web:20261121t101400z-0000000\n").unwrap();
+    assert_eq!(
+        shown(&again),
+        "Give the images that were built the names of this release: compose --file RECORD/compose.build.json build web"
+    );
 }

@@ -186,6 +186,7 @@ impl Compose {
             flags: self.flags(context),
             images: self.images,
             choice: self.choice.clone(),
+            detached: context.detached(Command::shell(":")),
             site: site.clone(),
         };
         tasks.push(site.ask("Resolve the configuration", freezing.resolve(), Decide::Freeze(freezing)));
