@@ -32,6 +32,8 @@ mod services;
 mod settings;
 #[path = "lab/setup.rs"]
 mod setup;
+#[path = "lab/spy.rs"]
+mod spy;
 #[path = "lab/stack.rs"]
 mod stack;
 #[path = "lab/visitor.rs"]
