@@ -10,6 +10,8 @@ mod certificate;
 mod compose_one_shot;
 #[path = "lab/compose_proxy.rs"]
 mod compose_proxy;
+#[path = "lab/compose_stage.rs"]
+mod compose_stage;
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
 #[path = "lab/detach.rs"]
