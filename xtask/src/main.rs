@@ -26,9 +26,9 @@ Usage: cargo xtask CHORE
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
   lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there
-  bench [--only ROW]… [--tool TOOL]… [--runs N] [--keep]
+  bench [--only ROW]… [--tool TOOL]… [--runs N] [--ship FILE] [--keep]
                             time the same job with ship and with other tools, and write the table into the README;
-                            --keep leaves its servers up for the next run
+                            --ship measures a ship that is built already, --keep leaves the servers up for the next run
   layers                    check which module uses which, and the shape of every file";
 
 fn main() -> ExitCode {

@@ -45,7 +45,9 @@ pub fn run(words: &[&str]) -> Result<()> {
     // Not after twenty minutes.
     table::check_place(&readme)?;
     let started = Instant::now();
-    cargo(["build", "--release", "--package", "ship", "--bin", "ship"]).show()?;
+    if options.ship.is_none() {
+        cargo(["build", "--release", "--package", "ship", "--bin", "ship"]).show()?;
+    }
     packages::ensure(&[Package { program: "ssh", package: "openssh-client" }])?;
     let hosts = Hosts::up()?;
     println!("The hosts are up after {:.0} s.", started.elapsed().as_secs_f64());
@@ -62,7 +64,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     if options.is_complete() {
         table::write_into(&readme, &table)?;
     } else {
-        println!("The README stays as it is: not all rows were run with all tools.");
+        println!("The README stays as it is: not all rows were run with all tools and the ship of this checkout.");
     }
     Ok(())
 }
@@ -72,6 +74,7 @@ struct Bench<'a> {
     hosts: &'a Hosts,
     workspace: PathBuf,
     work: PathBuf,
+    ship: PathBuf,
     /// Why a tool cannot take part.
     missing: BTreeMap<Tool, String>,
 }
@@ -84,7 +87,8 @@ impl<'a> Bench<'a> {
         for folder in ["trees", "log", "ship/recipes"] {
             fs::create_dir_all(work.join(folder)).during(format_args!("make {}", work.join(folder).display()))?;
         }
-        let mut bench = Self { hosts, workspace, work, missing: BTreeMap::new() };
+        let ship = options.ship.clone().unwrap_or_else(|| workspace.join("target/release/ship"));
+        let mut bench = Self { hosts, workspace, work, ship, missing: BTreeMap::new() };
         let recipe = bench.workspace.join("xtask/bench/ship/bench.toml");
         fs::copy(recipe, bench.work.join("ship/recipes/bench.toml")).during("copy the recipe")?;
         fs::write(bench.work.join("ship/inventory.toml"), inventory()).during("write the inventory")?;
@@ -236,7 +240,7 @@ impl<'a> Bench<'a> {
         Setting {
             workspace: self.workspace.clone(),
             work: self.work.clone(),
-            ship: self.workspace.join("target/release/ship"),
+            ship: self.ship.clone(),
             hosts: Hosts::names(row.hosts),
             ssh_config: self.hosts.ssh_config(distant),
             tree: row.tree().unwrap_or(Tree::Site).folder(&self.work.join("trees")),

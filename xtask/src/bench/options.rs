@@ -1,8 +1,10 @@
 //! What was asked for: which rows, which tools, how many rounds.
 
+use std::path::{Path, PathBuf};
+
 use crate::bench::row::{ROWS, Row};
 use crate::bench::tool::Tool;
-use crate::failure::{Failure, Result};
+use crate::failure::{During as _, Failure, Result};
 
 /// How often ship and what it is held against run in each row.
 const ROUNDS: usize = 5;
@@ -21,19 +23,28 @@ pub struct Options {
     pub other_rounds: usize,
     /// Whether the hosts stay up.
     pub keep: bool,
+    /// A ship that is there already, to be measured in place of the one that is built here.
+    pub ship: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--keep`; the first two may come several times.
+    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--ship FILE`, `--keep`; the first two may come several times.
     pub fn read(words: &[&str]) -> Result<Self> {
-        let mut options =
-            Self { rows: Vec::new(), tools: Vec::new(), rounds: ROUNDS, other_rounds: OTHER_ROUNDS, keep: false };
+        let mut options = Self {
+            rows: Vec::new(),
+            tools: Vec::new(),
+            rounds: ROUNDS,
+            other_rounds: OTHER_ROUNDS,
+            keep: false,
+            ship: None,
+        };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::new(format!("{word} needs a value.")));
             match *word {
                 "--keep" => options.keep = true,
                 "--only" => options.rows.push(row_named(value()?)?),
+                "--ship" => options.ship = Some(absolute(value()?)?),
                 "--tool" => options.tools.push(tool_named(value()?)?),
                 "--runs" => {
                     let number = value()?.parse().ok().filter(|number| *number > 0);
@@ -59,8 +70,12 @@ impl Options {
 
     /// Whether everything is run, so that the result may stand in the README.
     pub fn is_complete(&self) -> bool {
-        self.rows.is_empty() && self.tools.is_empty()
+        self.rows.is_empty() && self.tools.is_empty() && self.ship.is_none()
     }
+}
+
+fn absolute(file: &str) -> Result<PathBuf> {
+    Path::new(file).canonicalize().during(format_args!("find {file}"))
 }
 
 fn row_named(name: &str) -> Result<String> {
@@ -96,7 +111,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_named() {
-        for words in [vec!["--only", "moon"], vec!["--tool", "x"], vec!["--runs", "0"], vec!["--runs"], vec!["--x"]] {
+        for words in [
+            vec!["--only", "moon"],
+            vec!["--tool", "x"],
+            vec!["--runs", "0"],
+            vec!["--runs"],
+            vec!["--ship", "/x/y"],
+            vec!["--x"],
+        ] {
             assert!(Options::read(&words).is_err(), "{words:?}");
         }
     }
