@@ -59,7 +59,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         hosts.remove()?;
     }
     let outcomes = outcomes?;
-    let table = table::render(&outcomes, &options);
+    let table = table::render(&outcomes);
     println!("\n{table}\nThis took {:.0} s.", started.elapsed().as_secs_f64());
     if options.is_complete() {
         table::write_into(&readme, &table)?;
@@ -130,12 +130,13 @@ impl<'a> Bench<'a> {
                 Err(failure) => outcome.fail(tool, &failure),
             }
         }
-        for round in 0..options.rounds {
+        let (rounds, other_rounds) = options.rounds(row);
+        for round in 0..rounds {
             if let (Job::Changed(_), Some(tree)) = (row.job, row.tree()) {
                 self.change(tree)?;
             }
             for tool in able.clone() {
-                if row.others.contains(&tool) && round >= options.other_rounds {
+                if row.others.contains(&tool) && round >= other_rounds {
                     continue;
                 }
                 match self.once(tool, row, round) {
