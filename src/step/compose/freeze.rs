@@ -74,7 +74,7 @@ impl Resolved {
 
     /// Whether the services that a recipe names are there; the error says which is not.
     pub fn knows(&self, choice: &Choice) -> Result<(), String> {
-        let named = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first);
+        let named = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first).chain(&choice.uses);
         let Some(unknown) = named.into_iter().find(|name| !self.services.contains_key(*name)) else { return Ok(()) };
         let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
         Err(format!("the recipe names the service {unknown}; the Compose files have {}", known.join(", ")))
@@ -384,7 +384,7 @@ mod tests {
         let missing = BTreeMap::from([("data".to_owned(), Mounted::Missing)]);
         let lost = resolved(PATHS.release).freeze(PATHS, &Choice::default(), &images(), &missing);
         assert!(lost.expect_err("lost").starts_with("data is mounted"));
-        let choice = Choice { single: vec!["wep".to_owned()], ..Choice::default() };
+        let choice = Choice { uses: vec!["web".to_owned(), "wep".to_owned()], ..Choice::default() };
         let misspelt = resolved(PATHS.release).knows(&choice);
         assert_eq!(
             misspelt,

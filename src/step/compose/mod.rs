@@ -105,7 +105,12 @@ impl Compose {
         let sudo = reader.typed("sudo", "expected true or false", boolean);
         let mut words = |key| reader.strings(key).map(|items| list(&items)).unwrap_or_default();
         let (files, env_files, profiles) = (words("files"), words("env_files"), words("profiles"));
-        let choice = Choice { one_shot: words("one_shot"), single: words("single"), start_first: words("start_first") };
+        let choice = Choice {
+            one_shot: words("one_shot"),
+            single: words("single"),
+            start_first: words("start_first"),
+            uses: words("uses"),
+        };
         let wait = reader.duration("wait");
         let run = reader.string("run").filter(|run| !run.is_empty());
         let command = reader.node("command").map(|node| match &node.value {

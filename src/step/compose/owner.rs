@@ -7,6 +7,10 @@ use super::docker::{Docker, SEPARATOR};
 use crate::command::Command;
 use crate::step::Task;
 
+/// What it may mean that Docker does not answer.
+const NO_ANSWER: &[(i32, &str)] =
+    &[(1, "if Docker refused the login: `ship check` says what to do (the group docker, or `docker_sudo = true`)")];
+
 /// Lists the containers of the project, each with its service and the Compose files that it was made from.
 pub fn question(docker: &Docker) -> Command {
     let label = |name: &str| format!("{{{{.Label \"com.docker.compose.{name}\"}}}}");
@@ -67,5 +71,6 @@ pub fn down(site: &Site, answer: &str) -> Vec<Task> {
 
 /// The question whose answer decides.
 pub fn ask(site: &Site, name: &str, decide: Decide) -> Task {
-    site.ask(name, question(&site.docker), decide)
+    let task = site.ask(name, question(&site.docker), decide);
+    if site.docker.sudo { task } else { task.meanings(NO_ANSWER) }
 }
