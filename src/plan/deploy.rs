@@ -196,12 +196,16 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
     }
-    finish.extend(removal(layout, &prune));
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
     let each = |phase, act: Act<'_>| {
         gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
     };
+    let old: Vec<(ReleaseId, Task)> =
+        prune.iter().filter_map(|id| Some((id.clone(), removal(layout, std::slice::from_ref(id))?))).collect();
+    // One look is enough: it sees the containers of all projects.
+    let looked = each(Phase::Prepare, &|step, context| step.remove(context, &old))?.into_iter().next();
+    finish.extend(looked.filter(|_| !old.is_empty()).or_else(|| removal(layout, &prune)));
     finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
 
     let put_back = match &before {

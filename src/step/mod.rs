@@ -385,6 +385,14 @@ impl Step {
         }
     }
 
+    /// What removes old releases, where something that the step made may still need their folders.
+    pub fn remove(&self, context: &Context<'_>, old: &[(ReleaseId, Task)]) -> Result<Vec<Task>, String> {
+        match self {
+            Self::Compose(step) if context.phase == Phase::Prepare => step.remove(context, old),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// What removes, once a release is live, what the step made outside of the folders of releases that are not
     /// among `kept`.
     pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {

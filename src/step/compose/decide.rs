@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Images;
 use super::containers::{self, Container, Watch};
-use super::docker::{Docker, record};
+use super::docker::{Docker, SEPARATOR, record};
 use super::freeze::{self, Image, Paths, Resolved};
 use super::ready::Ready;
 use super::service::{Choice, Seen, Service, Services, Way};
@@ -44,6 +44,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether `container` was made by a release that is deployed to the same place.
+    fn made(&self, container: &Container) -> bool {
+        !container.config.is_empty() && record::release_of(&self.layout, &container.file).is_some()
+    }
+
     /// A task of the project.
     pub fn task(&self, name: impl Into<String>, command: Command) -> Task {
         let limited = match self.timeout {
@@ -229,6 +234,17 @@ impl Freezing {
     }
 }
 
+/// A release to remove.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removal {
+    /// Which.
+    pub release: ReleaseId,
+    /// Its services that mount a folder of it.
+    pub mounts: BTreeSet<String>,
+    /// What removes it.
+    pub task: Task,
+}
+
 /// A decision, with what it needs beside the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decide {
@@ -268,6 +284,9 @@ pub enum Decide {
     Ready(Ready),
     /// The answer is when its containers were started.
     Started(Ready),
+    /// The answer is all containers that Compose made: of these releases, those go of which none of these services
+    /// has a folder mounted.
+    RemoveReleases(Layout, Vec<Removal>),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
     /// The answer is the containers of the project: those that ship made go, but for their volumes.
@@ -318,6 +337,16 @@ impl Decide {
             }
             Self::Ready(ready) => ready.started(answer),
             Self::Started(ready) => ready.poll(answer),
+            Self::RemoveReleases(layout, all) => {
+                let used: BTreeSet<(&str, ReleaseId)> = answer
+                    .lines()
+                    .filter_map(|line| line.split_once(SEPARATOR))
+                    .filter_map(|(service, file)| Some((service, record::release_of(layout, file)?)))
+                    .collect();
+                let is_used =
+                    |old: &&Removal| used.iter().any(|(name, id)| *id == old.release && old.mounts.contains(*name));
+                Ok(all.iter().filter(|old| !is_used(old)).map(|old| old.task.clone()).collect())
+            }
             Self::RemoveImages(site, kept) => {
                 let old: Vec<&str> = answer.lines().filter(|image| is_old(image, kept)).collect();
                 if old.is_empty() {
@@ -328,7 +357,7 @@ impl Decide {
             }
             Self::Down(site) => {
                 // Somebody else's containers are not ours to stop.
-                let ours = containers::parse(answer).iter().all(|own| !own.config.is_empty());
+                let ours = containers::parse(answer).iter().all(|own| site.made(own));
                 let task = || site.task("Take the containers down; volumes stay", site.docker.down(false));
                 Ok(ours.then(task).into_iter().collect())
             }
@@ -392,6 +421,7 @@ impl Decide {
             Self::Run { .. } => {
                 &["then: bring up what the service needs, and run the command in a container of its own"]
             }
+            Self::RemoveReleases(..) => &["then: rm -rf, but for a release of which a container has a folder mounted"],
             Self::RemoveImages(..) => &["then: docker image rm, for those of removed releases"],
             Self::Down(_) => &["then: docker compose down, where all of them were made by ship; volumes stay"],
             Self::Ready(ready) => {
@@ -440,7 +470,13 @@ fn adopt(site: &Site, containers: &[Container]) -> Result<Vec<Task>, String> {
     let foreign: BTreeSet<&str> =
         containers.iter().filter(|own| own.config.is_empty()).map(|own| own.service.as_str()).collect();
     if foreign.is_empty() {
-        return Ok(Vec::new());
+        return match containers.iter().find(|own| !site.made(own)) {
+            None => Ok(Vec::new()),
+            Some(other) => Err(format!(
+                "the project {} is deployed from {}: give this one a name of its own (`project`), or the two would replace each other's containers",
+                site.docker.project, other.file
+            )),
+        };
     }
     let names: Vec<&str> = foreign.into_iter().collect();
     Err(format!(

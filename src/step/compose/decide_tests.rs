@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::Images;
 use super::super::docker::Docker;
 use super::super::service::{Choice, Service, Services, Way};
-use super::{Decide, Freezing, Site};
+use super::{Decide, Freezing, Removal, Site};
 use crate::command::Command;
 use crate::layout::{Layout, ReleaseId};
 use crate::secret::Secret;
@@ -62,7 +62,7 @@ impl JudgeText for Poll {
 
 fn service(name: &str, way: Way, after: &[&str]) -> Service {
     let after = after.iter().map(|name| (*name).to_owned()).collect();
-    Service { name: name.to_owned(), way, config: format!("{name}2"), replicas: 1, after }
+    Service { name: name.to_owned(), way, config: format!("{name}2"), replicas: 1, after, folders: false }
 }
 
 fn stack() -> Services {
@@ -98,17 +98,25 @@ fn a_first_release_starts_everything_in_order() {
 #[test]
 fn a_one_shot_service_is_followed_to_its_end() {
     let decide = Decide::Follow(site(), service("front", Way::OneShot, &[]));
-    let tasks = decide.tasks("f1|front|front2|running|Up\n").expect("tasks");
+    let tasks = decide
+        .tasks("f1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n")
+        .expect("tasks");
     insta::assert_snapshot!(shown(&tasks), @r"
     What front says: docker container logs --follow f1
     How front ended: until front ended with status 0
     ");
-    assert!(decide.tasks("f0|front|front1|exited|Exited (0) now\n").is_err());
+    assert!(
+        decide
+            .tasks(
+                "f0|front|front1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) now\n"
+            )
+            .is_err()
+    );
 }
 
 #[test]
 fn what_did_not_change_goes_on_running() {
-    let containers = "a1|api|api1|running|Up\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
+    let containers = "a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Start api beside what is live: compose -f up --detach --no-build --no-recreate --scale api=2 api
     Look for api: asks again
@@ -119,7 +127,7 @@ fn what_did_not_change_goes_on_running() {
 
 #[test]
 fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
-    let containers = "a1|api|api2|running|Up\nd1|db|db1|running|Up\nf1|front|front2|exited|Exited (1) 1 hour ago\np1|proxy|proxy1|exited|Exited (0) 1 hour ago\n";
+    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) 1 hour ago\np1|proxy|proxy1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Run front to its end: compose -f up --detach --no-deps --no-build --force-recreate front
     Look for front: asks again
@@ -133,7 +141,7 @@ fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
 #[test]
 fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
     // a1 is of the release to publish and was never stopped; a2 is of the one that failed.
-    let containers = "a1|api|api2|running|Up\na2|api|api3|running|Up (unhealthy)\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
+    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|api|api3|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up (unhealthy)\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Stop the old api: docker container stop a2
     Remove the old api: docker container rm a2
@@ -144,7 +152,7 @@ fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
 
 #[test]
 fn dead_containers_go_before_start_first() {
-    let containers = "a1|api|api1|running|Up\na0|api|api0|exited|Exited (1) now\na2|api|api2|exited|Exited (1) now\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
+    let containers = "a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na0|api|api0|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\na2|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     let tasks = replaced(containers);
     assert!(tasks.starts_with("Stop the old api: docker container stop a0 a2\n"), "{tasks}");
     assert!(tasks.contains("--scale api=2 api"), "{tasks}");
@@ -153,13 +161,15 @@ fn dead_containers_go_before_start_first() {
 #[test]
 fn old_containers_go_once_the_new_ones_are_up() {
     let decide = Decide::Settle(site(), service("api", Way::StartFirst, &[]), vec!["a1".to_owned()]);
-    let tasks = decide.tasks("a1|api|api1|running|Up\na2|api|api2|running|Up\n").expect("tasks");
+    let tasks = decide.tasks("a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n").expect("tasks");
     insta::assert_snapshot!(shown(&tasks), @r"
     Watch api for 2 s: until every container was up for 2 s
     Stop the old api: docker container stop a1
     Remove the old api: docker container rm a1
     ");
-    assert!(decide.tasks("a1|api|api1|running|Up\n").is_err());
+    assert!(
+        decide.tasks("a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n").is_err()
+    );
 }
 
 fn freezing(images: Images) -> Freezing {
@@ -176,21 +186,21 @@ fn images_are_built_or_pulled_and_kept_for_the_release() {
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Build web: compose --file RECORD/compose.build.json build web
     Pull missing images of db: compose --file RECORD/compose.build.json pull --policy missing db
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
     insta::assert_snapshot!(tasks(Images::Pull), @r"
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Pull missing images of db, web: compose --file RECORD/compose.build.json pull --policy missing db web
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
-    Keep the image of web: docker image tag web:dev ship/app-web:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
+    Keep the image of web: docker image tag web:dev ship/app/web:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
     insta::assert_snapshot!(tasks(Images::Push), @r"
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Pull missing images of db: compose --file RECORD/compose.build.json pull --policy missing db
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
-    Keep the image of web: docker image tag web:dev ship/app-web:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
+    Keep the image of web: docker image tag web:dev ship/app/web:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
 }
@@ -234,21 +244,45 @@ fn parts_of_settings_in_messages_of_compose_are_not_shown() {
 
 #[test]
 fn containers_of_somebody_else_are_never_taken_over_or_down() {
-    let foreign = "a1|web||running|Up\na2|db|db1|running|Up\n";
+    let foreign = "a1|web||/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     let refused = Decide::Adopt(site()).tasks(foreign).expect_err("foreign");
+    let elsewhere = "a1|web|web1|/srv/prod/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
+    let other = Decide::Adopt(site()).tasks(elsewhere).expect_err("another environment's");
+    assert!(other.starts_with("the project app is deployed from /srv/prod/.ship/"), "{other}");
+    assert_eq!(Decide::Down(site()).tasks(elsewhere), Ok(Vec::new()));
     assert!(refused.starts_with("the project app has containers that ship did not make (web)"), "{refused}");
     assert_eq!(Decide::Down(site()).tasks(foreign), Ok(Vec::new()));
     assert_eq!(Decide::Adopt(site()).tasks(""), Ok(Vec::new()));
-    let down = Decide::Down(site()).tasks("a2|db|db1|running|Up\n").expect("tasks");
+    let down = Decide::Down(site())
+        .tasks("a2|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n")
+        .expect("tasks");
     insta::assert_snapshot!(shown(&down), @"Take the containers down; volumes stay: docker compose --ansi never --project-name app down --remove-orphans");
+}
+
+#[test]
+fn a_release_stays_for_as_long_as_a_container_has_a_folder_of_it_mounted() {
+    let removal = |release: &str, mounts: &[&str]| {
+        let task = Task::new(release, Action::Command(Command::argv(["rm", "-rf", release])));
+        let mounts = mounts.iter().map(|name| (*name).to_owned()).collect();
+        Removal { release: ReleaseId::parse(release).expect("an id"), mounts, task }
+    };
+    let (first, second) = ("20261121T101300Z-0000000", "20261121T101400Z-0000000");
+    let old = vec![removal(first, &["web"]), removal(second, &["web"])];
+    let decide = Decide::RemoveReleases(Layout::new("/srv/app"), old);
+    let answer = format!(
+        "web|/srv/app/.ship/releases/{first}/compose.json\ndb|/srv/app/.ship/releases/{second}/compose.json\n\
+         web|/srv/other/.ship/releases/{second}/compose.json\nweb|\n"
+    );
+    let tasks = decide.tasks(&answer).expect("tasks");
+    assert_eq!(tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>(), [second]);
 }
 
 #[test]
 fn only_images_of_releases_that_are_gone_are_removed() {
     let kept = BTreeSet::from(["20261121t101500z-1a2b3c4".to_owned()]);
-    let images = "ship/app-web:20261121t101500z-1a2b3c4\nship/app-web:20261120t101500z-0000000\nship/app-web:latest\n<none>:<none>\n";
+    let images = "ship/app/web:20261121t101500z-1a2b3c4\nship/app/web:20261120t101500z-0000000\nship/app/web:latest\n<none>:<none>\n";
     let tasks = Decide::RemoveImages(site(), kept).tasks(images).expect("tasks");
-    insta::assert_snapshot!(shown(&tasks), @"Remove images of removed releases: docker image rm ship/app-web:20261120t101500z-0000000");
+    insta::assert_snapshot!(shown(&tasks), @"Remove images of removed releases: docker image rm ship/app/web:20261120t101500z-0000000");
 }
 
 #[test]
@@ -286,7 +320,7 @@ fn a_detached_build_is_looked_at_when_it_ends() {
     let own = site().docker.image("web", &release);
     assert_eq!(derive.decide.tasks(&format!("{own}\n")), Ok(Vec::new()));
     // It was begun for another release: what it made has that one's name.
-    let again = derive.decide.tasks("ship/app-web:20261121t101400z-0000000\n").unwrap();
+    let again = derive.decide.tasks("ship/app/web:20261121t101400z-0000000\n").unwrap();
     assert_eq!(
         shown(&again),
         "Give the images that were built the names of this release: compose --file RECORD/compose.build.json build web"

@@ -257,6 +257,27 @@ impl Compose {
         Ok(vec![Task { own: true, ..site.ask("Look at the containers", site.docker.containers(), down) }])
     }
 
+    /// Removes releases, but for those of which a container has a folder mounted: one whose configuration did not
+    /// change outlives the release that made it, and would be left with an empty folder.
+    pub fn remove(&self, context: &Context<'_>, old: &[(ReleaseId, Task)]) -> Result<Vec<Task>, String> {
+        if self.run.is_some() {
+            return Ok(Vec::new());
+        }
+        let mounts = |release: &ReleaseId| {
+            let services = context.facts.services.get(release).and_then(|json| serde_json::from_str(json).ok());
+            let services = services.map_or_else(Vec::new, |known: service::Services| known.services);
+            services.into_iter().filter(|own| own.folders).map(|own| own.name).collect()
+        };
+        let removal = |(release, task): &(ReleaseId, Task)| {
+            let (release, task) = (release.clone(), task.clone());
+            decide::Removal { mounts: mounts(&release), release, task }
+        };
+        let decide = Decide::RemoveReleases(context.layout.clone(), old.iter().map(removal).collect());
+        let site = self.site(context)?;
+        let task = site.ask("Look for containers of old releases", site.docker.made(), decide);
+        Ok(vec![Task { own: true, ..task }.tolerated()])
+    }
+
     /// Removes the images of releases that are not kept.
     pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {
         if self.run.is_some() {
