@@ -25,8 +25,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 const LOG_LINES: &str = "20";
 
 /// What a container that does not come up may mean.
-const NOT_UP: &[(i32, &str)] =
-    &[(1, "if it ended because its work was done, name the service in `one_shot` of the `compose` step")];
+const NOT_UP: &[(i32, &str)] = &[(
+    1,
+    "`wait` says how long it has to come up; if it ended because its work was done, name the service in `one_shot`",
+)];
 
 /// The host, the project and the release that all decisions of one step are about.
 #[derive(Clone, Debug, PartialEq)]
@@ -512,9 +514,11 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
             match &service.way {
                 Way::OneShot if same.iter().any(|own| own.ended() == Some(0)) => {}
                 Way::OneShot => tasks.extend(one_shot(site, service)),
+                // For what is wanted nowhere nobody waits.
+                _ if wanted == 0 => tasks.extend(remove(site, service, &own)),
                 // Made by a release that was not kept, or left over: the right ones are there beside them.
-                _ if up && wanted > 0 => tasks.extend(remove(site, service, &other)),
-                _ if enough && other.is_empty() && wanted > 0 => stopped.push(service.name.clone()),
+                _ if up => tasks.extend(remove(site, service, &other)),
+                _ if enough && other.is_empty() => stopped.push(service.name.clone()),
                 Way::StartFirst if other.iter().any(|own| own.running()) => {
                     let dead: Vec<&Container> = own.iter().copied().filter(|own| !own.running()).collect();
                     tasks.extend(remove(site, service, &dead));

@@ -162,6 +162,17 @@ fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
 }
 
 #[test]
+fn a_service_of_which_none_is_wanted_is_removed_and_not_waited_for() {
+    let mut services = Services { services: vec![service("api", Way::StartFirst, &[])] };
+    services.services[0].replicas = 0;
+    let file = "/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json";
+    let answer = format!("a1|api|api1|{file}|running|Up\n");
+    let tasks = shown(&Decide::Replace(site(), services).tasks(&answer).expect("tasks"));
+    assert!(tasks.starts_with("Stop the old api: docker container stop a1\n"), "{tasks}");
+    assert!(!tasks.contains("beside what is live"), "{tasks}");
+}
+
+#[test]
 fn dead_containers_go_before_start_first() {
     let containers = "a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na0|api|api0|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\na2|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     let tasks = replaced(containers);
