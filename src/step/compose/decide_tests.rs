@@ -140,7 +140,7 @@ fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
 
 #[test]
 fn what_somebody_stopped_is_up_before_what_depends_on_it_is_recreated() {
-    let containers = "a1|api|api2|running|Up\nd1|db|db2|exited|Exited (0) now\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy1|running|Up\n";
+    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) now\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Start what was stopped: db: compose -f UP --no-recreate --no-deps db
     Recreate proxy (it publishes port 80): compose -f UP --force-recreate --no-deps proxy
