@@ -71,7 +71,9 @@ async fn state_of(members: &[Member], places: &[Place]) -> Vec<(String, Vec<Stat
 
 /// The services of a host that does not say how they are: that is not the same as being down.
 fn unknown(place: &Place, why: &str) -> Vec<State> {
-    let state = |service| State { service, state: format!("unknown: {why}"), ..State::default() };
+    let short: String = why.chars().take(60).collect();
+    let end = if short.len() < why.len() { "…" } else { "" };
+    let state = |service| State { service, state: format!("unknown: {short}{end}"), ..State::default() };
     place.names().into_iter().map(state).collect()
 }
 
