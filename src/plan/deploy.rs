@@ -203,10 +203,11 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     };
     let old: Vec<(ReleaseId, Task)> =
         prune.iter().filter_map(|id| Some((id.clone(), removal(layout, std::slice::from_ref(id))?))).collect();
-    // One look is enough: it sees the containers of all projects.
-    let looked = each(Phase::Prepare, &|step, context| step.remove(context, &old))?.into_iter().next();
-    finish.extend(looked.filter(|_| !old.is_empty()).or_else(|| removal(layout, &prune)));
-    finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
+    let pruned = each(Phase::Prepare, &|step, context| step.prune(context, &kept, &old))?;
+    if pruned.is_empty() {
+        finish.extend(removal(layout, &prune));
+    }
+    finish.extend(pruned);
 
     let put_back = match &before {
         Some(before) => {

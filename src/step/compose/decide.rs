@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Images;
 use super::containers::{self, Container, Watch};
-use super::docker::{Docker, SEPARATOR, record};
+use super::docker::{self, Docker, SEPARATOR, record};
 use super::freeze::{self, Image, Paths, Resolved};
 use super::ready::Ready;
 use super::service::{Choice, Seen, Service, Services, Way};
@@ -71,6 +71,13 @@ impl Site {
     /// `docker compose` on the frozen configuration.
     fn compose<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         self.docker.compose(&record::frozen(&self.layout, &self.release), words)
+    }
+
+    /// Removes images without the tags of releases that are `kept`.
+    pub fn remove_images(&self, kept: BTreeSet<String>) -> Task {
+        let decide = Decide::RemoveImages(self.clone(), kept);
+        let look = self.ask("Look for images of removed releases", self.docker.images(None), decide);
+        Task { own: true, ..look }.tolerated()
     }
 
     fn poll(&self, name: String, probe: Command, watch: Watch, within: Duration) -> Task {
@@ -287,8 +294,8 @@ pub enum Decide {
     /// The answer is when its containers were started.
     Started(Ready),
     /// The answer is all containers that Compose made: of these releases, those go of which none of these services
-    /// has a folder mounted.
-    RemoveReleases(Layout, Vec<Removal>),
+    /// has a folder mounted, and then the images without the tags of those that stay.
+    RemoveReleases(Site, Vec<Removal>, BTreeSet<String>),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
     /// The answer is the containers of the project: those that ship made go, but for their volumes.
@@ -339,15 +346,17 @@ impl Decide {
             }
             Self::Ready(ready) => ready.started(answer),
             Self::Started(ready) => ready.poll(answer),
-            Self::RemoveReleases(layout, all) => {
+            Self::RemoveReleases(site, all, kept) => {
                 let used: BTreeSet<(&str, ReleaseId)> = answer
                     .lines()
                     .filter_map(|line| line.split_once(SEPARATOR))
-                    .filter_map(|(service, file)| Some((service, record::release_of(layout, file)?)))
+                    .filter_map(|(service, file)| Some((service, record::release_of(&site.layout, file)?)))
                     .collect();
                 let is_used =
                     |old: &&Removal| used.iter().any(|(name, id)| *id == old.release && old.mounts.contains(*name));
-                Ok(all.iter().filter(|old| !is_used(old)).map(|old| old.task.clone()).collect())
+                let (used, gone): (Vec<&Removal>, Vec<&Removal>) = all.iter().partition(is_used);
+                let kept = used.iter().map(|old| docker::tag(&old.release)).chain(kept.iter().cloned()).collect();
+                Ok(gone.into_iter().map(|old| old.task.clone()).chain([site.remove_images(kept)]).collect())
             }
             Self::RemoveImages(site, kept) => {
                 let old: Vec<&str> = answer.lines().filter(|image| is_old(image, kept)).collect();
@@ -423,7 +432,9 @@ impl Decide {
             Self::Run { .. } => {
                 &["then: bring up what the service needs, and run the command in a container of its own"]
             }
-            Self::RemoveReleases(..) => &["then: rm -rf, but for a release of which a container has a folder mounted"],
+            Self::RemoveReleases(..) => &[
+                "then: rm -rf, but for a release of which a container has a folder mounted; and images of those that are gone",
+            ],
             Self::RemoveImages(..) => &["then: docker image rm, for those of removed releases"],
             Self::Down(_) => &["then: docker compose down, where all of them were made by ship; volumes stay"],
             Self::Ready(ready) => {

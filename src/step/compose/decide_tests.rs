@@ -290,13 +290,19 @@ fn a_release_stays_for_as_long_as_a_container_has_a_folder_of_it_mounted() {
     };
     let (first, second) = ("20261121T101300Z-0000000", "20261121T101400Z-0000000");
     let old = vec![removal(first, &["web"]), removal(second, &["web"])];
-    let decide = Decide::RemoveReleases(Layout::new("/srv/app"), old);
+    let decide = Decide::RemoveReleases(site(), old, BTreeSet::from(["kept".to_owned()]));
     let answer = format!(
         "web|/srv/app/.ship/releases/{first}/compose.json\ndb|/srv/app/.ship/releases/{second}/compose.json\n\
          web|/srv/other/.ship/releases/{second}/compose.json\nweb|\n"
     );
     let tasks = decide.tasks(&answer).expect("tasks");
-    assert_eq!(tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>(), [second]);
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, [second, "Look for images of removed releases"]);
+    // What stays can be rolled back to, so its images stay too.
+    let Action::Derive(look) = &tasks[1].action else { panic!("a question") };
+    let images = format!("ship/app/web:{}\nship/app/web:{}\n", first.to_lowercase(), second.to_lowercase());
+    let removed = shown(&look.decide.tasks(&images).expect("tasks"));
+    assert!(removed.contains(&second.to_lowercase()) && !removed.contains(&first.to_lowercase()), "{removed}");
 }
 
 #[test]

@@ -257,11 +257,23 @@ impl Compose {
         Ok(vec![Task { own: true, ..site.ask("Look at the containers", site.docker.containers(), down) }])
     }
 
-    /// Removes releases, but for those of which a container has a folder mounted: one whose configuration did not
-    /// change outlives the release that made it, and would be left with an empty folder.
-    pub fn remove(&self, context: &Context<'_>, old: &[(ReleaseId, Task)]) -> Result<Vec<Task>, String> {
+    /// Removes `old` releases, and images of releases that are not `kept`.
+    ///
+    /// A release of which a container has a folder mounted stays: a container whose configuration did not change
+    /// outlives the release that made it, and would be left with an empty folder.
+    pub fn prune(
+        &self,
+        context: &Context<'_>,
+        kept: &[ReleaseId],
+        old: &[(ReleaseId, Task)],
+    ) -> Result<Vec<Task>, String> {
         if self.run.is_some() {
             return Ok(Vec::new());
+        }
+        let site = self.site(context)?;
+        let kept = kept.iter().map(docker::tag).collect();
+        if old.is_empty() {
+            return Ok(vec![site.remove_images(kept)]);
         }
         let mounts = |release: &ReleaseId| {
             let services = context.facts.services.get(release).and_then(|json| serde_json::from_str(json).ok());
@@ -272,24 +284,8 @@ impl Compose {
             let (release, task) = (release.clone(), task.clone());
             decide::Removal { mounts: mounts(&release), release, task }
         };
-        let decide = Decide::RemoveReleases(context.layout.clone(), old.iter().map(removal).collect());
-        let site = self.site(context)?;
+        let decide = Decide::RemoveReleases(site.clone(), old.iter().map(removal).collect(), kept);
         let task = site.ask("Look for containers of old releases", site.docker.made(), decide);
-        Ok(vec![Task { own: true, ..task }.tolerated()])
-    }
-
-    /// Removes the images of releases that are not kept.
-    pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {
-        if self.run.is_some() {
-            return Ok(Vec::new());
-        }
-        let site = self.site(context)?;
-        let kept = kept.iter().map(docker::tag).collect();
-        let task = site.ask(
-            "Look for images of removed releases",
-            site.docker.images(None),
-            Decide::RemoveImages(site.clone(), kept),
-        );
         Ok(vec![Task { own: true, ..task }.tolerated()])
     }
 }
