@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::command::Command;
 use crate::event::{Event, HostState, HostSummary, Outcome, Phase, Sink};
-use crate::fleet::ask;
+use crate::lock;
 use crate::plan::Plan;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::session::{BoxFuture, Session};
@@ -88,6 +89,9 @@ struct Execution {
     hosts: Vec<Host>,
     /// Hosts whose connection or shell was lost: the deploy lock went with it.
     lost: BTreeSet<usize>,
+    /// Hosts whose history is written and whose lock is free.
+    closed: BTreeSet<usize>,
+    began: Instant,
     standings: Arc<Mutex<Vec<Standing>>>,
 }
 
@@ -110,7 +114,14 @@ pub async fn execute(run: Run) -> Conclusion {
         })
         .collect();
     let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
-    let mut execution = Execution { run, hosts, lost: BTreeSet::new(), standings: Arc::clone(&standings) };
+    let mut execution = Execution {
+        run,
+        hosts,
+        lost: BTreeSet::new(),
+        closed: BTreeSet::new(),
+        began: Instant::now(),
+        standings: Arc::clone(&standings),
+    };
     let outcome = tokio::select! {
         outcome = execution.run() => outcome,
         () = abort.cancelled() => Outcome::NeedsPerson,
@@ -128,9 +139,9 @@ pub async fn execute(run: Run) -> Conclusion {
 
 impl Execution {
     async fn run(&mut self) -> Outcome {
-        let began = Instant::now();
         let outcome = self.phases().await;
-        self.write_history(outcome, began).await;
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
+        self.close(outcome, &all).await;
         outcome
     }
 
@@ -170,15 +181,21 @@ impl Execution {
         if reached.is_empty() {
             return self.verdict(Outcome::Failed);
         }
-        // A failure here is reported and undoes nothing, and an interrupt too comes too late to undo.
-        let never = CancellationToken::new();
-        self.phase(Phase::Finish, &reached, &never).await;
-        self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed })
+        let outcome = self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed });
+        let work = |index: &usize| self.run.plan.hosts.get(*index).is_some_and(|host| !host.finish.is_empty());
+        let busy: Vec<usize> = reached.into_iter().filter(work).collect();
+        if !busy.is_empty() {
+            self.announce(Phase::Finish, &busy, None).await;
+            let began = Instant::now();
+            self.close(outcome, &busy).await;
+            self.finished(Phase::Finish, began).await;
+        }
+        outcome
     }
 
-    fn unknown(&self, index: usize) -> bool {
+    fn progress(&self, index: usize) -> Option<Progress> {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-        standings.get(index).is_some_and(|standing| standing.progress == Progress::Unknown)
+        standings.get(index).map(|standing| standing.progress.clone())
     }
 
     /// `otherwise`, unless some host needs a person.
@@ -221,20 +238,6 @@ impl Execution {
             }
         }
         self.finished(Phase::Prepare, began).await;
-        stopped
-    }
-
-    /// A phase of `hosts`; gives back those that stopped.
-    async fn phase(&mut self, phase: Phase, hosts: &[usize], cancel: &CancellationToken) -> Vec<(usize, Stop)> {
-        let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
-        let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
-        if busy.is_empty() {
-            return Vec::new();
-        }
-        self.announce(phase, &busy, None).await;
-        let began = Instant::now();
-        let stopped = self.phase_on(phase, &busy, cancel, None).await;
-        self.finished(phase, began).await;
         stopped
     }
 
@@ -335,8 +338,9 @@ impl Execution {
     async fn put_back_all(&mut self, reached: &[usize], outcome: Outcome) -> Outcome {
         self.put_back(reached).await;
         // Not those in neither state, where `current` may still point at the new release.
-        let waiting: Vec<usize> =
-            (0..self.hosts.len()).filter(|index| !reached.contains(index) && !self.unknown(*index)).collect();
+        let waiting: Vec<usize> = (0..self.hosts.len())
+            .filter(|index| !reached.contains(index) && self.progress(*index) != Some(Progress::Unknown))
+            .collect();
         self.discard(&waiting, &[]).await;
         self.verdict(outcome)
     }
@@ -406,38 +410,61 @@ impl Execution {
         self.finished(Phase::PutBack, began).await;
     }
 
-    /// Tells every host that can be reached how the run ended.
-    async fn write_history(&self, outcome: Outcome, began: Instant) {
-        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let summaries = conclude(&self.run.plan, outcome, &standings).hosts;
-        let entry = (self.run.history)();
-        let plan = &self.run.plan;
+    /// Ends the run on `hosts`, where that was not done yet: what their `finish` has to do where the new release is
+    /// live, how the run ended, and the lock is free. A failure here is reported and undoes nothing, and an interrupt
+    /// too comes too late to undo.
+    async fn close(&mut self, outcome: Outcome, hosts: &[usize]) {
         let mut set = JoinSet::new();
-        for ((own, host), summary) in plan.hosts.iter().zip(&self.hosts).zip(summaries) {
-            let entry = HistoryEntry {
-                action: Some(plan.action),
-                environment: plan.environment.clone(),
-                release: plan.release.to_string(),
-                revision: plan.revision.clone(),
-                description: plan.description.clone(),
-                outcome: outcome_word(outcome).to_owned(),
-                state: summary.state.name().to_owned(),
-                why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
-                before: summary.before,
-                millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                ..entry.clone()
-            };
-            let command = append_history(&own.layout, &entry);
-            let (session, name, sink) = (Arc::clone(&host.session), host.name.clone(), self.run.sink.clone());
+        for &index in hosts.iter().filter(|index| !self.closed.contains(*index)) {
+            let (Some(host), Some(command)) = (self.host(index), self.last_word(index, outcome)) else { continue };
+            let published = self.progress(index) == Some(Progress::Published);
+            let (plan, session) = (Arc::clone(&self.run.plan), Arc::clone(&host.session));
             set.spawn(async move {
-                let answers = ask(session.as_ref(), vec![command]).await;
-                if !answers.is_ok_and(|answers| answers.iter().all(crate::fleet::Answer::success)) {
+                let tasks = plan.hosts.get(index).filter(|_| published).map_or(&[][..], |own| &own.finish);
+                let quiet = vec![command.tolerated(), lock::release()];
+                let never = CancellationToken::new();
+                let result = host.carry_out_and(Phase::Finish, tasks, None, quiet, &never).await;
+                session.unguard();
+                if !matches!(result, Ok(true)) {
                     let text = "the history could not be written".to_owned();
-                    sink.emit(Event::Warning { host: Some(name), text }).await;
+                    host.sink.emit(Event::Warning { host: Some(host.name), text }).await;
                 }
+                (index, result.map(|_| ()))
             });
         }
-        while set.join_next().await.is_some() {}
+        while let Some(joined) = set.join_next().await {
+            match joined {
+                Ok((index, result)) => {
+                    self.closed.insert(index);
+                    if let Err(stop) = result {
+                        self.set(index, Progress::Published, Some(stop.why()));
+                    }
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What the host at `index` is told of how the run ended.
+    fn last_word(&self, index: usize, outcome: Outcome) -> Option<Command> {
+        let plan = &self.run.plan;
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let summary = conclude(plan, outcome, &standings).hosts.into_iter().nth(index)?;
+        let entry = HistoryEntry {
+            action: Some(plan.action),
+            environment: plan.environment.clone(),
+            release: plan.release.to_string(),
+            revision: plan.revision.clone(),
+            description: plan.description.clone(),
+            outcome: outcome_word(outcome).to_owned(),
+            state: summary.state.name().to_owned(),
+            why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
+            before: summary.before,
+            millis: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..(self.run.history)()
+        };
+        Some(append_history(&plan.hosts.get(index)?.layout, &entry))
     }
 }
 

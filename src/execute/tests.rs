@@ -64,7 +64,7 @@ impl Session for Actor {
             match fate {
                 Fate::Exit(code) => {
                     sender.try_send(Reply::Ended { index, status: Status::Exited(code) }).unwrap();
-                    if code != 0 {
+                    if code != 0 && !command.may_fail() {
                         break;
                     }
                 }
@@ -87,9 +87,13 @@ impl Session for Actor {
         receiver
     }
 
-    fn feed(&self, command: Command, _: Body) -> mpsc::Receiver<Reply> {
-        self.run(vec![command])
+    fn feed(&self, batch: Vec<Command>, _: Body) -> mpsc::Receiver<Reply> {
+        self.run(batch)
     }
+
+    fn warm(&self, _: usize) {}
+
+    fn unguard(&self) {}
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
         Box::pin(async { Ok(()) })
