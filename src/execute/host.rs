@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Command;
 use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
 use crate::execute::lifeline::Lifeline;
+use crate::execute::timing::Times;
 use crate::fleet::{Answer, ask};
 use crate::output::Lines;
 use crate::plan::Transfer;
@@ -71,6 +72,8 @@ pub struct Host {
     pub line: Option<Arc<Lifeline>>,
     /// What goes on alone on the hosts when this run is stopped at once.
     pub alone: Arc<Mutex<Vec<String>>>,
+    /// How long its tasks took.
+    pub times: Arc<Times>,
 }
 
 /// A task that has begun.
@@ -102,7 +105,7 @@ impl Host {
     /// A host at the beginning of a run.
     pub fn new(name: String, session: Arc<dyn Session>, sink: Sink) -> Self {
         let next_task = Arc::new(AtomicU32::new(0));
-        Self { name, session, sink, next_task, line: None, alone: Arc::default() }
+        Self { name, session, sink, next_task, line: None, alone: Arc::default(), times: Arc::default() }
     }
 
     /// Carries out `tasks` in order and stops at the first that fails or, once `cancel` is set, between two.
@@ -212,6 +215,8 @@ impl Host {
             }
         }
         let result = result(&running);
+        let millis = u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.times.add(running.phase, &running.name, millis);
         self.sink
             .emit(Event::TaskFinished {
                 task: running.reference.clone(),
@@ -219,7 +224,7 @@ impl Host {
                 name: running.name.clone(),
                 result: result.clone(),
                 own: running.own,
-                millis: u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                millis,
             })
             .await;
         result

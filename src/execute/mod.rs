@@ -6,6 +6,7 @@
 //! (`report`).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
@@ -15,18 +16,20 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Command;
 use crate::event::{Event, HostState, HostSummary, Outcome, Phase, Sink};
 use crate::lock;
-use crate::plan::Plan;
 use crate::plan::record::{HistoryEntry, append_history};
+use crate::plan::{HostPlan, Plan};
 use crate::session::{BoxFuture, Session};
-use crate::step::Task;
+use crate::step::{Action, Task};
 
 pub mod host;
 pub mod lifeline;
 pub mod local;
 pub mod setup;
+pub mod timing;
 
 use host::{Host, Stop};
 use lifeline::Lifeline;
+use timing::Times;
 
 /// Finds a host again after its connection was lost, with the deploy lock.
 pub trait Reconnect: Send + Sync {
@@ -69,6 +72,8 @@ pub struct Run {
     pub abort: CancellationToken,
     /// How a host is found again.
     pub reconnect: Arc<dyn Reconnect>,
+    /// How long its tasks took.
+    pub times: Arc<Times>,
     /// Who, and when it ended, for the history.
     pub history: Arc<dyn Fn() -> HistoryEntry + Send + Sync>,
 }
@@ -109,8 +114,8 @@ pub async fn execute(run: Run) -> Conclusion {
         .map(|(index, (plan, session))| {
             let line = Arc::new(Lifeline::new(Arc::clone(session), Arc::clone(&run.reconnect), index));
             let session: Arc<dyn Session> = Arc::clone(&line) as Arc<dyn Session>;
-            let alone = Arc::clone(&alone);
-            Host { line: Some(line), alone, ..Host::new(plan.host.clone(), session, run.sink.clone()) }
+            let (alone, times) = (Arc::clone(&alone), Arc::clone(&run.times));
+            Host { line: Some(line), alone, times, ..Host::new(plan.host.clone(), session, run.sink.clone()) }
         })
         .collect();
     let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
@@ -182,13 +187,18 @@ impl Execution {
             return self.verdict(Outcome::Failed);
         }
         let outcome = self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed });
-        let work = |index: &usize| self.run.plan.hosts.get(*index).is_some_and(|host| !host.finish.is_empty());
-        let busy: Vec<usize> = reached.into_iter().filter(work).collect();
+        let plan = Arc::clone(&self.run.plan);
+        let work = |host: &HostPlan| !host.finish.is_empty() || !split(&plan, host).1.is_empty();
+        let busy: Vec<usize> =
+            reached.iter().copied().filter(|index| plan.hosts.get(*index).is_some_and(work)).collect();
         if !busy.is_empty() {
             self.announce(Phase::Finish, &busy, None).await;
             let began = Instant::now();
-            self.close(outcome, &busy).await;
+            let failed = self.close(outcome, &busy).await;
             self.finished(Phase::Finish, began).await;
+            if !failed.is_empty() {
+                return self.put_back_all(&reached, Outcome::Failed).await;
+            }
         }
         outcome
     }
@@ -258,7 +268,11 @@ impl Execution {
             self.stand(index, phase, None);
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
-                let tasks = stage.map_or(own.tasks(phase), |stage| own.stage(stage));
+                let tasks = match (stage, phase) {
+                    (Some(stage), _) => own.stage(stage),
+                    (None, Phase::Publish) => split(&plan, own).0,
+                    (None, phase) => own.tasks(phase),
+                };
                 let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
                 if stage.is_some() && result.is_err() {
                     cancel.cancel();
@@ -298,6 +312,7 @@ impl Execution {
             next_task: Arc::clone(&host.next_task),
             line: host.line.clone(),
             alone: Arc::clone(&host.alone),
+            times: Arc::clone(&host.times),
         })
     }
 
@@ -412,38 +427,59 @@ impl Execution {
 
     /// Ends the run on `hosts`, where that was not done yet: what their `finish` has to do where the new release is
     /// live, how the run ended, and the lock is free. A failure here is reported and undoes nothing, and an interrupt
-    /// too comes too late to undo.
-    async fn close(&mut self, outcome: Outcome, hosts: &[usize]) {
+    /// too comes too late to undo. Gives back the hosts that failed at what was left of `publish`.
+    async fn close(&mut self, outcome: Outcome, hosts: &[usize]) -> Vec<usize> {
         let mut set = JoinSet::new();
         for &index in hosts.iter().filter(|index| !self.closed.contains(*index)) {
             let (Some(host), Some(command)) = (self.host(index), self.last_word(index, outcome)) else { continue };
             let published = self.progress(index) == Some(Progress::Published);
             let (plan, session) = (Arc::clone(&self.run.plan), Arc::clone(&host.session));
             set.spawn(async move {
-                let tasks = plan.hosts.get(index).filter(|_| published).map_or(&[][..], |own| &own.finish);
+                let own = plan.hosts.get(index).filter(|_| published);
+                let left = own.map_or(&[][..], |own| split(&plan, own).1);
+                let finish = own.map_or(&[][..], |own| &own.finish);
+                let tasks: Vec<Task> = left.iter().chain(finish).cloned().collect();
                 let quiet = vec![command.tolerated(), lock::release()];
                 let never = CancellationToken::new();
-                let result = host.carry_out_and(Phase::Finish, tasks, None, quiet, &never).await;
+                let before = host.next_task.load(Ordering::Relaxed);
+                let result = host.carry_out_and(Phase::Finish, &tasks, None, quiet, &never).await;
+                let begun = host.next_task.load(Ordering::Relaxed).saturating_sub(before);
+                if let Err(stop) = &result
+                    && usize::try_from(begun).is_ok_and(|begun| begun <= left.len())
+                    && !left.is_empty()
+                {
+                    return (index, Err((stop.clone(), true)));
+                }
                 session.unguard();
                 if !matches!(result, Ok(true)) {
                     let text = "the history could not be written".to_owned();
                     host.sink.emit(Event::Warning { host: Some(host.name), text }).await;
                 }
-                (index, result.map(|_| ()))
+                (index, result.map(|_| ()).map_err(|stop| (stop, false)))
             });
         }
+        let mut failed = Vec::new();
         while let Some(joined) = set.join_next().await {
             match joined {
                 Ok((index, result)) => {
-                    self.closed.insert(index);
-                    if let Err(stop) = result {
+                    let unpublished = matches!(result, Err((_, true)));
+                    if let Err((stop, _)) = result {
                         self.set(index, Progress::Published, Some(stop.why()));
+                        if matches!(stop, Stop::Lost { .. }) {
+                            self.lost.insert(index);
+                        }
+                    }
+                    if unpublished {
+                        failed.push(index);
+                    } else {
+                        self.closed.insert(index);
                     }
                 }
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(_) => {}
             }
         }
+        failed
     }
 
     /// What the host at `index` is told of how the run ended.
@@ -466,6 +502,14 @@ impl Execution {
         };
         Some(append_history(&plan.hosts.get(index)?.layout, &entry))
     }
+}
+
+/// The tasks of `publish`, and those of them that can wait until `finish`: ship's own records at the end, where no
+/// other host has to hear first that this one is live.
+fn split<'a>(plan: &Plan, own: &'a HostPlan) -> (&'a [Task], &'a [Task]) {
+    let record = |task: &&Task| task.own && !task.tolerate && matches!(task.action, Action::Command(_));
+    let left = if plan.hosts.len() == 1 { own.publish.iter().rev().take_while(record).count() } else { 0 };
+    own.publish.split_at(own.publish.len() - left)
 }
 
 /// The word of the history for how a run ended.

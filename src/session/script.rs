@@ -140,9 +140,9 @@ pub(super) fn fed(commands: &[Command], nonce: &Nonce, sudo: Option<&Sudo>) -> S
     );
     for (index, command) in first.iter().enumerate() {
         let (before, text) = called(command, sudo);
-        let _ = write!(
+        let _ = writeln!(
             script,
-            "s {index} || exit 1; {before}{text} </dev/null; set -- {index} $?; e \"$@\"; [ \"$2\" = 0 ] || {{ {farewell}exit 0; }}\n"
+            "s {index} || exit 1; {before}{text} </dev/null; set -- {index} $?; e \"$@\"; [ \"$2\" = 0 ] || {{ {farewell}exit 0; }}"
         );
     }
     let index = first.len();

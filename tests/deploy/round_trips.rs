@@ -74,3 +74,39 @@ fn a_rollback_keeps_to_its_budget() {
         assert!(round_trips <= 10, "{round_trips} round trips: {ran}");
     }
 }
+
+#[test]
+fn a_single_host_has_nobody_to_wait_for() {
+    let fleet = usual(&["web1"]);
+    for version in ["v1", "v2"] {
+        fleet.commit(version, &[("a", version)]);
+        let ran = fleet.ship(&["deploy", "--timing", "--output", "json"]).exits(0);
+        let (channels, round_trips) = ran.cost("web1");
+        assert!(channels <= 3 && round_trips <= 11, "{channels} channels, {round_trips} round trips: {ran}");
+    }
+    let host = fleet.host("web1");
+    assert_eq!(
+        (host.state(&host.releases()[0]), host.state(&host.releases()[1])),
+        ("superseded".into(), "live".into())
+    );
+    let ran = fleet.ship(&["rollback", "--timing", "--output", "json"]).exits(0);
+    let (channels, round_trips) = ran.cost("web1");
+    assert!(channels <= 2 && round_trips <= 9, "{channels} channels, {round_trips} round trips: {ran}");
+    assert_eq!(
+        (host.state(&host.releases()[0]), host.state(&host.releases()[1])),
+        ("live".into(), "rolled_back".into())
+    );
+}
+
+#[test]
+fn the_time_of_each_step_and_what_each_host_cost_are_told() {
+    let fleet = usual(&["web1", "web2"]);
+    fleet.commit("v1", &[]);
+    let mut ran = fleet.ship(&["deploy", "--timing"]).exits(0);
+    for step in
+        ["prepare: Upload the release: median", "publish: Switch current: median", "finish: echo deployed: median"]
+    {
+        ran = ran.says(step);
+    }
+    ran.says("3 channels, ").says(" round trips, ").says(" bytes sent, ").says(" bytes received");
+}

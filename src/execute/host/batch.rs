@@ -198,6 +198,10 @@ impl Host {
                     }
                     self.failed(running, task, describe(&status), advice).await?;
                 }
+                // What is quiet is all that was left.
+                Reply::Lost(_) if finished >= shown.len() && !batch.quiet.is_empty() => {
+                    return Ok(Came { tasks: batch.tasks.len(), ..Came::default() });
+                }
                 Reply::Lost(lost) => {
                     let name = running.as_ref().map(|running| running.name.clone());
                     let next = || shown.get(finished).map(|task| task.name.clone());
