@@ -1,6 +1,7 @@
 //! `ship check` and `ship sudoers`: is every host ready, and what may the login user do as root.
 
 use super::args::{Global, SelectArgs};
+use super::check_docker;
 use super::look::Look;
 use super::machine::Machine;
 use super::project::{Project, ReleaseFacts, problems};
@@ -15,7 +16,6 @@ use crate::plan::deploy::obstacles_of;
 use crate::plan::render::{PlannedStep, tasks};
 use crate::plan::rights::{Right, Rights};
 use crate::plan::sudoers::{file_name, fragment, lines};
-use crate::step::compose::docker::Docker;
 use crate::step::swap::Expected;
 
 /// What the recipe runs through sudo on a host.
@@ -86,11 +86,16 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         async move { ask_sudo(&member, &commands).await }
     })
     .await;
-    let engines: Vec<Option<Docker>> =
-        look.members.iter().zip(&facts).map(|(member, (_, facts))| engine(&look.project, member, facts)).collect();
-    let unusable = each(&look.members, |index, member| {
-        let engine = engines.get(index).cloned().flatten();
-        async move { ask_docker(&member, engine).await }
+    let engines = each(&look.members, |index, member| {
+        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let compose = host.and_then(|host| look.project.compose(host));
+        let facts = facts.get(index).map(|(_, facts)| facts.clone()).unwrap_or_default();
+        async move {
+            match compose {
+                Some(compose) => check_docker::look(&member, &compose, &facts).await,
+                None => Vec::new(),
+            }
+        }
     })
     .await;
     let mut text = String::new();
@@ -99,8 +104,8 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         text.push_str(&format!("{}\n  ✗ {}\n", refused.host, refused.why));
         text.extend(refused.advice.iter().map(|advice| format!("    {advice}\n")));
     }
-    let looked = look.members.iter().zip(&facts).zip(&wanted).zip(rights).zip(unusable);
-    for ((((member, (_, facts)), needs), rights), unusable) in looked {
+    let asked = rights.into_iter().zip(engines);
+    for (((member, (_, facts)), needs), (rights, engine)) in look.members.iter().zip(&facts).zip(&wanted).zip(asked) {
         text.push_str(&format!("{}\n  ✓ reachable, host key known, login as {}\n", member.name, facts.user));
         let mut bad = |line: String, advice: Option<String>| {
             wrong += 1;
@@ -120,8 +125,9 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         for lack in &needs.lacking {
             bad(lack.clone(), None);
         }
-        if let Some((why, advice)) = unusable {
-            bad(why, Some(advice));
+        let (able, unable): (Vec<_>, Vec<_>) = engine.into_iter().partition(Result::is_ok);
+        for (line, advice) in unable.into_iter().filter_map(Result::err) {
+            bad(line, Some(advice));
         }
         let has_password = member.target.sudo.is_some();
         let sudo = judge_sudo(needs, &rights, &facts.user, has_password);
@@ -133,6 +139,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
             text.push_str(&format!("    as root, with `visudo -f /etc/sudoers.d/{file}`, add:\n"));
             text.extend(sudo.missing.iter().map(|line| format!("      {line}\n")));
         }
+        text.extend(able.into_iter().flatten().map(|line| format!("  ✓ {line}\n")));
         text.extend(sudo.good.map(|line| format!("  ✓ {line}\n")));
         if !sudo.spare.is_empty() {
             text.push_str("  ! sudo does not allow these, which help on the way back from a release that crashed:\n");
@@ -151,37 +158,6 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         (0, _) => Ok(()),
         (wrong, _) => Err(Error::new(Kind::Refused, format!("not everything is ready (problems: {wrong})"))),
     }
-}
-
-/// Docker on a host to which the recipe deploys with Compose. That it is not there at all is said elsewhere.
-fn engine(project: &Project, member: &Member, facts: &Facts) -> Option<Docker> {
-    let host = project.selection.hosts.iter().find(|host| host.name == member.name)?;
-    let step = project.compose(host)?;
-    Some(Docker { program: facts.program("docker")?.to_owned(), sudo: step.sudo, project: String::new() })
-}
-
-/// Whether the login can use Docker and Compose: why not, and what to do.
-async fn ask_docker(member: &Member, engine: Option<Docker>) -> Option<(String, String)> {
-    let engine = engine?;
-    let questions = [["version", "--format", "{{.Server.Version}}"], ["compose", "version", "--short"]];
-    let commands = questions.iter().map(|words| engine.command(words.iter().copied())).collect();
-    let answers = ask(member.session.as_ref(), commands).await.unwrap_or_default();
-    let failed = |index: usize| answers.get(index).filter(|answer| !answer.success()).map(Answer::last_line);
-    no_docker(failed(0), failed(1), engine.sudo)
-}
-
-/// What is wrong where asking Docker or its Compose failed with these last lines.
-fn no_docker(docker: Option<String>, compose: Option<String>, sudo: bool) -> Option<(String, String)> {
-    if let Some(why) = docker {
-        let advice = if sudo {
-            "sudo has to allow it, and Docker to run: systemctl status docker"
-        } else {
-            "as root: usermod --append --groups docker USER; or let the recipe call it through sudo (`docker_sudo = true`)"
-        };
-        return Some((format!("Docker cannot be used: {why}"), advice.to_owned()));
-    }
-    let advice = "install Compose 2, Docker's plugin: docker-compose-plugin, or docker-compose of Debian 13";
-    compose.map(|why| (format!("`docker compose` cannot be used: {why}"), advice.to_owned()))
 }
 
 /// What sudo says about the commands that the recipe runs through it.
@@ -343,18 +319,6 @@ mod tests {
         assert_eq!((report.bad.len(), report.missing.len()), (0, 0));
         assert_eq!(report.good.as_deref(), Some("1 sudo commands allowed without a password"));
         assert_eq!(report.spare, ["deployer ALL=(root) NOPASSWD: /usr/bin/systemctl reset-failed app"]);
-    }
-
-    #[test]
-    fn a_docker_that_cannot_be_used_is_a_problem_with_its_remedy() {
-        assert_eq!(no_docker(None, None, false), None);
-        let denied = || Some("permission denied".to_owned());
-        let (why, advice) = no_docker(denied(), denied(), false).expect("a problem");
-        assert_eq!(why, "Docker cannot be used: permission denied");
-        assert!(advice.contains("--groups docker"), "{advice}");
-        assert!(no_docker(denied(), None, true).is_some_and(|(_, advice)| advice.contains("systemctl status docker")));
-        let lacking = no_docker(None, Some("docker: 'compose' is not a docker command.".to_owned()), true);
-        assert!(lacking.is_some_and(|(why, _)| why.starts_with("`docker compose` cannot be used")));
     }
 
     #[test]

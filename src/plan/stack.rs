@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_one_shot_that_ended_well_is_up() {
-        let answer = "1|front|a|f|exited|Exited (0) 2 minutes ago\n2|web|b|f|running|Up 2 minutes (unhealthy)\n";
+        let answer = "1|front|a|exited|Exited (0) 2 minutes ago\n2|web|b|running|Up 2 minutes (unhealthy)\n";
         let states = stack(&["front", "web", "db"]).states(answer);
         let shown: Vec<_> = states.iter().map(|own| (own.service.as_str(), own.state.as_str(), own.up)).collect();
         assert_eq!(

@@ -17,8 +17,6 @@ pub struct Container {
     pub service: String,
     /// The frozen configuration that it was made with; empty where ship did not make it.
     pub config: String,
-    /// The Compose file that it was made from: it names the release.
-    pub file: String,
     /// `created`, `running`, `exited` …
     pub state: String,
     /// For people: `Up 3 seconds (healthy)`, `Exited (0) 2 minutes ago`.
@@ -43,12 +41,11 @@ pub fn parse(answer: &str) -> Vec<Container> {
     answer
         .lines()
         .filter_map(|line| {
-            let mut fields = line.splitn(6, SEPARATOR).map(str::to_owned);
+            let mut fields = line.splitn(5, SEPARATOR).map(str::to_owned);
             Some(Container {
                 id: fields.next().filter(|id| !id.is_empty())?,
                 service: fields.next()?,
                 config: fields.next()?,
-                file: fields.next()?,
                 state: fields.next()?,
                 status: fields.next()?,
             })
@@ -191,7 +188,7 @@ mod tests {
     #[test]
     fn containers_are_read_and_nonsense_is_left_out() {
         let answer =
-            "aa|front|f1|f|exited|Exited (0) 2 seconds ago\nbb|web|w1|f|running|Up 1 second (health: starting)\nx\n";
+            "aa|front|f1|exited|Exited (0) 2 seconds ago\nbb|web|w1|running|Up 1 second (health: starting)\nx\n";
         let containers = parse(answer);
         assert_eq!(containers.len(), 2);
         assert_eq!(containers.iter().map(Container::ended).collect::<Vec<_>>(), [Some(0), None]);

@@ -7,6 +7,7 @@ use super::Images;
 use super::containers::{self, Container, Watch};
 use super::docker::{self, Docker, SEPARATOR, record};
 use super::freeze::{self, Image, Paths, Resolved};
+use super::owner;
 use super::ready::Ready;
 use super::service::{Choice, Seen, Service, Services, Way};
 use crate::command::{Command, quote};
@@ -30,6 +31,12 @@ const NOT_UP: &[(i32, &str)] = &[(
     "`wait` says how long it has to come up; if it ended because its work was done, name the service in `one_shot`",
 )];
 
+/// What the absence of an image means where images are sent.
+const NOT_SENT: &[(i32, &str)] = &[(
+    1,
+    "with `images = \"push\"` an `images` step sends each image before, under this name (`send` of the recipe compose)",
+)];
+
 /// The host, the project and the release that all decisions of one step are about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -46,11 +53,6 @@ pub struct Site {
 }
 
 impl Site {
-    /// Whether `container` was made by a release that is deployed to the same place.
-    fn made(&self, container: &Container) -> bool {
-        !container.config.is_empty() && record::release_of(&self.layout, &container.file).is_some()
-    }
-
     /// A task of the project.
     pub fn task(&self, name: impl Into<String>, command: Command) -> Task {
         let limited = match self.timeout {
@@ -64,8 +66,10 @@ impl Site {
 
     /// A question.
     pub fn ask(&self, name: impl Into<String>, question: Command, decide: Decide) -> Task {
+        let sudo = question.sudo_argv().is_some();
         let decide = crate::step::Decide::Compose(Box::new(decide));
-        Task::new(name, Action::Derive(Derive { question, decide }))
+        let task = Task::new(name, Action::Derive(Derive { question, decide }));
+        if sudo { task.meanings(&[(1, sudo::REFUSED)]) } else { task }
     }
 
     /// `docker compose` on the frozen configuration.
@@ -140,6 +144,7 @@ impl Freezing {
     /// Gets the images onto the host and gives each the release's tag.
     fn images(&self, config: &Secret) -> Result<Vec<Task>, String> {
         let resolved = Resolved::read(config.expose())?;
+        resolved.knows(&self.choice)?;
         let Site { docker, layout, release, .. } = &self.site;
         let (mut built, mut pulled, mut tags) = (Vec::new(), Vec::new(), Vec::new());
         for (name, builds, image) in resolved.images() {
@@ -174,7 +179,9 @@ impl Freezing {
         }
         for (name, image) in tags {
             let command = docker.command(["image", "tag", &image, &docker.image(name, release)]);
-            tasks.push(Task { own: true, ..self.site.task(format!("Keep the image of {name}"), command) });
+            let task = self.site.task(format!("Keep the image of {name}"), command);
+            let sent = self.images == Images::Push && !docker.sudo;
+            tasks.push(Task { own: true, ..if sent { task.meanings(NOT_SENT) } else { task } });
         }
         let folder = layout.release(release);
         let paths = resolved.mounted(&folder);
@@ -257,7 +264,7 @@ pub struct Removal {
 /// A decision, with what it needs beside the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decide {
-    /// The answer is the containers of the project, before the first release: are they somebody else's?
+    /// The answer is whose the containers of the project are, before the first release.
     Adopt(Site),
     /// The answer is the resolved configuration.
     Freeze(Freezing),
@@ -298,7 +305,7 @@ pub enum Decide {
     RemoveReleases(Site, Vec<Removal>, BTreeSet<String>),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
-    /// The answer is the containers of the project: those that ship made go, but for their volumes.
+    /// The answer is whose the containers of the project are: those of a first release go, but for their volumes.
     Down(Site),
 }
 
@@ -306,7 +313,7 @@ impl Decide {
     /// See [`crate::step::Decide::tasks`].
     pub fn tasks(&self, answer: &str) -> Result<Vec<Task>, String> {
         match self {
-            Self::Adopt(site) => adopt(site, &containers::parse(answer)),
+            Self::Adopt(site) => owner::adopt(site, answer),
             Self::Freeze(freezing) => freezing.images(&Secret::new(answer.to_owned())),
             Self::Built(named, again) => {
                 let found: BTreeSet<String> = answer.lines().map(str::to_owned).collect();
@@ -328,7 +335,8 @@ impl Decide {
             Self::Run { site, file, service, words } => {
                 let known = services(answer)?;
                 if !known.services.iter().any(|own| own.name == *service) {
-                    return Err(format!("the release has no service {service}"));
+                    let names: Vec<&str> = known.services.iter().map(|own| own.name.as_str()).collect();
+                    return Err(format!("the release has no service {service}; it has {}", names.join(", ")));
                 }
                 let mut tasks = Vec::new();
                 let needed = known.needed_by(service);
@@ -366,12 +374,7 @@ impl Decide {
                 let command = site.docker.command(["image", "rm"].into_iter().chain(old));
                 Ok(vec![Task { own: true, ..site.task("Remove images of removed releases", command) }.tolerated()])
             }
-            Self::Down(site) => {
-                // Somebody else's containers are not ours to stop.
-                let ours = containers::parse(answer).iter().all(|own| site.made(own));
-                let task = || site.task("Take the containers down; volumes stay", site.docker.down(false));
-                Ok(ours.then(task).into_iter().collect())
-            }
+            Self::Down(site) => Ok(owner::down(site, answer)),
         }
     }
 
@@ -477,27 +480,6 @@ impl Decide {
 /// The services of a release from its record.
 fn services(answer: &str) -> Result<Services, String> {
     serde_json::from_str(answer).map_err(|_| "the record of the release's services cannot be read".to_owned())
-}
-
-fn adopt(site: &Site, containers: &[Container]) -> Result<Vec<Task>, String> {
-    let foreign: BTreeSet<&str> =
-        containers.iter().filter(|own| own.config.is_empty()).map(|own| own.service.as_str()).collect();
-    if foreign.is_empty() {
-        return match containers.iter().find(|own| !site.made(own)) {
-            None => Ok(Vec::new()),
-            Some(other) => Err(format!(
-                "the project {} is deployed from {}: give this one a name of its own (`project`), or the two would replace each other's containers",
-                site.docker.project, other.file
-            )),
-        };
-    }
-    let names: Vec<&str> = foreign.into_iter().collect();
-    Err(format!(
-        "the project {} has containers that ship did not make ({}), and could not put back: stop them once on the host with `{}` (volumes stay), then deploy",
-        site.docker.project,
-        names.join(", "),
-        site.docker.down(false).display()
-    ))
 }
 
 /// Whether `image` has the tag of a release that is not kept. Tags of another form are not ours.

@@ -98,25 +98,17 @@ fn a_first_release_starts_everything_in_order() {
 #[test]
 fn a_one_shot_service_is_followed_to_its_end() {
     let decide = Decide::Follow(site(), service("front", Way::OneShot, &[]));
-    let tasks = decide
-        .tasks("f1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n")
-        .expect("tasks");
+    let tasks = decide.tasks("f1|front|front2|running|Up\n").expect("tasks");
     insta::assert_snapshot!(shown(&tasks), @r"
     What front says: docker container logs --follow f1
     How front ended: until front ended with status 0
     ");
-    assert!(
-        decide
-            .tasks(
-                "f0|front|front1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) now\n"
-            )
-            .is_err()
-    );
+    assert!(decide.tasks("f0|front|front1|exited|Exited (0) now\n").is_err());
 }
 
 #[test]
 fn what_did_not_change_goes_on_running() {
-    let containers = "a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
+    let containers = "a1|api|api1|running|Up\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Start api beside what is live: compose -f up --detach --no-build --no-recreate --scale api=2 api
     Look for api: asks again
@@ -127,7 +119,7 @@ fn what_did_not_change_goes_on_running() {
 
 #[test]
 fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
-    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) 1 hour ago\np1|proxy|proxy1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\n";
+    let containers = "a1|api|api2|running|Up\nd1|db|db1|running|Up\nf1|front|front2|exited|Exited (1) 1 hour ago\np1|proxy|proxy1|exited|Exited (0) 1 hour ago\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Run front to its end: compose -f up --detach --no-deps --no-build --force-recreate front
     Look for front: asks again
@@ -140,7 +132,7 @@ fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
 
 #[test]
 fn what_somebody_stopped_is_up_before_what_depends_on_it_is_recreated() {
-    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) now\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
+    let containers = "a1|api|api2|running|Up\nd1|db|db2|exited|Exited (0) now\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy1|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Start what was stopped: db: compose -f UP --no-recreate --no-deps db
     Recreate proxy (it publishes port 80): compose -f UP --force-recreate --no-deps proxy
@@ -152,7 +144,7 @@ fn what_somebody_stopped_is_up_before_what_depends_on_it_is_recreated() {
 #[test]
 fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
     // a1 is of the release to publish and was never stopped; a2 is of the one that failed.
-    let containers = "a1|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|api|api3|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up (unhealthy)\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
+    let containers = "a1|api|api2|running|Up\na2|api|api3|running|Up (unhealthy)\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
     insta::assert_snapshot!(replaced(containers), @r"
     Stop the old api: docker container stop a2
     Remove the old api: docker container rm a2
@@ -165,16 +157,15 @@ fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
 fn a_service_of_which_none_is_wanted_is_removed_and_not_waited_for() {
     let mut services = Services { services: vec![service("api", Way::StartFirst, &[])] };
     services.services[0].replicas = 0;
-    let file = "/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json";
-    let answer = format!("a1|api|api1|{file}|running|Up\n");
-    let tasks = shown(&Decide::Replace(site(), services).tasks(&answer).expect("tasks"));
+    let answer = "a1|api|api1|running|Up\n";
+    let tasks = shown(&Decide::Replace(site(), services).tasks(answer).expect("tasks"));
     assert!(tasks.starts_with("Stop the old api: docker container stop a1\n"), "{tasks}");
     assert!(!tasks.contains("beside what is live"), "{tasks}");
 }
 
 #[test]
 fn dead_containers_go_before_start_first() {
-    let containers = "a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na0|api|api0|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\na2|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (1) now\nd1|db|db2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\nf1|front|front2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
+    let containers = "a1|api|api1|running|Up\na0|api|api0|exited|Exited (1) now\na2|api|api2|exited|Exited (1) now\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
     let tasks = replaced(containers);
     assert!(tasks.starts_with("Stop the old api: docker container stop a0 a2\n"), "{tasks}");
     assert!(tasks.contains("--scale api=2 api"), "{tasks}");
@@ -183,15 +174,13 @@ fn dead_containers_go_before_start_first() {
 #[test]
 fn old_containers_go_once_the_new_ones_are_up() {
     let decide = Decide::Settle(site(), service("api", Way::StartFirst, &[]), vec!["a1".to_owned()]);
-    let tasks = decide.tasks("a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|api|api2|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n").expect("tasks");
+    let tasks = decide.tasks("a1|api|api1|running|Up\na2|api|api2|running|Up\n").expect("tasks");
     insta::assert_snapshot!(shown(&tasks), @r"
     Watch api for 2 s: until every container was up for 2 s
     Stop the old api: docker container stop a1
     Remove the old api: docker container rm a1
     ");
-    assert!(
-        decide.tasks("a1|api|api1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n").is_err()
-    );
+    assert!(decide.tasks("a1|api|api1|running|Up\n").is_err());
 }
 
 fn freezing(images: Images) -> Freezing {
@@ -266,18 +255,24 @@ fn parts_of_settings_in_messages_of_compose_are_not_shown() {
 
 #[test]
 fn containers_of_somebody_else_are_never_taken_over_or_down() {
-    let foreign = "a1|web||/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\na2|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
-    let refused = Decide::Adopt(site()).tasks(foreign).expect_err("foreign");
-    let elsewhere = "a1|web|web1|/srv/prod/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n";
-    let other = Decide::Adopt(site()).tasks(elsewhere).expect_err("another environment's");
-    assert!(other.starts_with("the project app is deployed from /srv/prod/.ship/"), "{other}");
-    assert_eq!(Decide::Down(site()).tasks(elsewhere), Ok(Vec::new()));
-    assert!(refused.starts_with("the project app has containers that ship did not make (web)"), "{refused}");
-    assert_eq!(Decide::Down(site()).tasks(foreign), Ok(Vec::new()));
-    assert_eq!(Decide::Adopt(site()).tasks(""), Ok(Vec::new()));
-    let down = Decide::Down(site())
-        .tasks("a2|db|db1|/srv/app/.ship/releases/20261121T101400Z-0000000/compose.json|running|Up\n")
-        .expect("tasks");
+    let own = "db|/srv/app/.ship/releases/20261121T101500Z-1a2b3c4/compose.prepare.json\n";
+    let adopt = |answer: &str| Decide::Adopt(site()).tasks(answer);
+    assert_eq!((adopt(""), adopt(own)), (Ok(Vec::new()), Ok(Vec::new())));
+    let others = [
+        "web|/home/ann/app/docker-compose.yml\nweb|/home/ann/app/docker-compose.yml\n",
+        "web|\n",
+        "web|/srv/app2/.ship/releases/20261121T101500Z-1a2b3c4/compose.json\ndb|/srv/app2/.ship/releases/20261120T101500Z-1a2b3c4/compose.json\n",
+    ];
+    let refused = others.map(|other| adopt(&format!("{own}{other}")).expect_err("somebody else's"));
+    insta::assert_snapshot!(refused.join("\n"), @r"
+    the project app has containers that ship did not make (web of /home/ann/app/docker-compose.yml), and could not put back: give this app another `project`; or, if they are its own from before ship, stop them once on the host with `/usr/bin/docker compose --ansi never --project-name app down --remove-orphans` (volumes stay), then deploy
+    the project app has containers that ship did not make (web), and could not put back: give this app another `project`; or, if they are its own from before ship, stop them once on the host with `/usr/bin/docker compose --ansi never --project-name app down --remove-orphans` (volumes stay), then deploy
+    the project app on this host is that of the app in /srv/app2 (db, web): give this app another `project`
+    ");
+    for other in others {
+        assert_eq!(Decide::Down(site()).tasks(&format!("{own}{other}")), Ok(Vec::new()), "{other}");
+    }
+    let down = Decide::Down(site()).tasks(own).expect("tasks");
     insta::assert_snapshot!(shown(&down), @"Take the containers down; volumes stay: docker compose --ansi never --project-name app down --remove-orphans");
 }
 
@@ -324,7 +319,7 @@ fn a_one_off_command_finds_what_its_service_needs() {
     Have db running: compose --file F UP --no-recreate db
     api: python manage.py migrate: compose --file F run --rm --no-deps --no-TTY api python manage.py migrate
     ");
-    assert_eq!(run("gone"), Err("the release has no service gone".to_owned()));
+    assert_eq!(run("gone"), Err("the release has no service gone; it has api, db, front, proxy".to_owned()));
 }
 
 #[test]

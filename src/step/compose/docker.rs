@@ -50,14 +50,17 @@ impl Docker {
     /// Lists the project's containers, also those that ended, but for those of `docker compose run`.
     pub fn containers(&self) -> Command {
         let label = |name: &str| format!("{{{{.Label {name:?}}}}}");
-        let fields = [
+        self.containers_as(&[
             "{{.ID}}".to_owned(),
             label("com.docker.compose.service"),
             label(CONFIG_LABEL),
-            label(FILE_LABEL),
             "{{.State}}".to_owned(),
             "{{.Status}}".to_owned(),
-        ];
+        ])
+    }
+
+    /// The same, with other fields.
+    pub fn containers_as(&self, fields: &[String]) -> Command {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = "label=com.docker.compose.oneoff=False".to_owned();
         let format = fields.join(&SEPARATOR.to_string());
@@ -171,7 +174,7 @@ mod tests {
         let release = ReleaseId::parse("20261121T101500Z-1a2b3c4").expect("an id");
         assert_eq!(docker.image("Web_", &release), "ship/my-app/web:20261121t101500z-1a2b3c4");
         insta::assert_snapshot!(docker.images(Some(&release)).display(), @"sudo /usr/bin/docker image ls --filter 'reference=ship/my-app/*:20261121t101500z-1a2b3c4' --format '{{.Repository}}:{{.Tag}}'");
-        insta::assert_snapshot!(docker.containers().display(), @r#"sudo /usr/bin/docker ps --all --no-trunc --filter label=com.docker.compose.project=my-app --filter label=com.docker.compose.oneoff=False --format '{{.ID}}|{{.Label "com.docker.compose.service"}}|{{.Label "ship.config"}}|{{.Label "com.docker.compose.project.config_files"}}|{{.State}}|{{.Status}}'"#);
+        insta::assert_snapshot!(docker.containers().display(), @r#"sudo /usr/bin/docker ps --all --no-trunc --filter label=com.docker.compose.project=my-app --filter label=com.docker.compose.oneoff=False --format '{{.ID}}|{{.Label "com.docker.compose.service"}}|{{.Label "ship.config"}}|{{.State}}|{{.Status}}'"#);
         insta::assert_snapshot!(docker.down(false).display(), @"sudo /usr/bin/docker compose --ansi never --project-name my-app down --remove-orphans");
         insta::assert_snapshot!(docker.down(true).display(), @"sudo /usr/bin/docker compose --ansi never --project-name my-app down --remove-orphans --volumes");
     }

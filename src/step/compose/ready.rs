@@ -109,7 +109,7 @@ mod tests {
         let command = tasks[0].command().expect("a command").display();
         insta::assert_snapshot!(command, @"sudo /usr/bin/docker compose --ansi never --project-name app logs --no-color --no-log-prefix --since 2026-11-21T09:59:00Z --until 2026-11-21T10:01:30.5Z backend");
         assert!(ready("Mounted").poll("<no value>\n").is_err());
-        assert!(ready("Mounted").started("a|backend|b|f|exited|Exited (1)\n").is_err());
+        assert!(ready("Mounted").started("a|backend|b|exited|Exited (1)\n").is_err());
         assert!(ready("(").task().is_err());
     }
 
