@@ -52,7 +52,7 @@ fn clear(lab: &Lab, host: &Host) {
             "docker ps -aq --filter label=com.docker.compose.project={APP} | xargs -r docker rm -f >/dev/null
              docker volume ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker volume rm >/dev/null
              docker network ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker network rm >/dev/null
-             docker images -q 'ship/{APP}-*' | sort -u | xargs -r docker rmi -f >/dev/null
+             docker images -q 'ship/{APP}/*' | sort -u | xargs -r docker rmi -f >/dev/null
              rm -rf /srv/{APP}"
         ),
     );
