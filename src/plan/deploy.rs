@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
-use super::{HostPlan, Obstacle, Plan, env_files, prune, record};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -76,6 +76,7 @@ pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obst
             ));
         }
         obstacles.extend(env_files::obstacles(&host));
+        obstacles.extend(compose_files::obstacles(&host));
         match host_plan(common, &host) {
             Ok(plan) => plans.push(plan),
             Err(found) => obstacles.extend(found),
@@ -196,13 +197,18 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
     }
-    finish.extend(removal(layout, &prune));
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
     let each = |phase, act: Act<'_>| {
         gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
     };
-    finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
+    let old: Vec<(ReleaseId, Task)> =
+        prune.iter().filter_map(|id| Some((id.clone(), removal(layout, std::slice::from_ref(id))?))).collect();
+    let pruned = each(Phase::Prepare, &|step, context| step.prune(context, &kept, &old))?;
+    if pruned.is_empty() {
+        finish.extend(removal(layout, &prune));
+    }
+    finish.extend(pruned);
 
     let put_back = match &before {
         Some(before) => {

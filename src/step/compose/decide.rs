@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Images;
 use super::containers::{self, Container, Watch};
-use super::docker::{Docker, record};
+use super::docker::{self, Docker, SEPARATOR, record};
 use super::freeze::{self, Image, Paths, Resolved};
+use super::owner;
 use super::ready::Ready;
 use super::service::{Choice, Seen, Service, Services, Way};
 use crate::command::{Command, quote};
@@ -25,8 +26,16 @@ const WINDOW: Duration = Duration::from_secs(2);
 const LOG_LINES: &str = "20";
 
 /// What a container that does not come up may mean.
-const NOT_UP: &[(i32, &str)] =
-    &[(1, "if it ended because its work was done, name the service in `one_shot` of the `compose` step")];
+const NOT_UP: &[(i32, &str)] = &[(
+    1,
+    "`wait` says how long it has to come up; if it ended because its work was done, name the service in `one_shot`",
+)];
+
+/// What the absence of an image means where images are sent.
+const NOT_SENT: &[(i32, &str)] = &[(
+    1,
+    "with `images = \"push\"` an `images` step sends each image before, under this name (`send` of the recipe compose)",
+)];
 
 /// The host, the project and the release that all decisions of one step are about.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,13 +66,22 @@ impl Site {
 
     /// A question.
     pub fn ask(&self, name: impl Into<String>, question: Command, decide: Decide) -> Task {
+        let sudo = question.sudo_argv().is_some();
         let decide = crate::step::Decide::Compose(Box::new(decide));
-        Task::new(name, Action::Derive(Derive { question, decide }))
+        let task = Task::new(name, Action::Derive(Derive { question, decide }));
+        if sudo { task.meanings(&[(1, sudo::REFUSED)]) } else { task }
     }
 
     /// `docker compose` on the frozen configuration.
     fn compose<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         self.docker.compose(&record::frozen(&self.layout, &self.release), words)
+    }
+
+    /// Removes images without the tags of releases that are `kept`.
+    pub fn remove_images(&self, kept: BTreeSet<String>) -> Task {
+        let decide = Decide::RemoveImages(self.clone(), kept);
+        let look = self.ask("Look for images of removed releases", self.docker.images(None), decide);
+        Task { own: true, ..look }.tolerated()
     }
 
     fn poll(&self, name: String, probe: Command, watch: Watch, within: Duration) -> Task {
@@ -126,6 +144,7 @@ impl Freezing {
     /// Gets the images onto the host and gives each the release's tag.
     fn images(&self, config: &Secret) -> Result<Vec<Task>, String> {
         let resolved = Resolved::read(config.expose())?;
+        resolved.knows(&self.choice)?;
         let Site { docker, layout, release, .. } = &self.site;
         let (mut built, mut pulled, mut tags) = (Vec::new(), Vec::new(), Vec::new());
         for (name, builds, image) in resolved.images() {
@@ -160,7 +179,9 @@ impl Freezing {
         }
         for (name, image) in tags {
             let command = docker.command(["image", "tag", &image, &docker.image(name, release)]);
-            tasks.push(Task { own: true, ..self.site.task(format!("Keep the image of {name}"), command) });
+            let task = self.site.task(format!("Keep the image of {name}"), command);
+            let sent = self.images == Images::Push && !docker.sudo;
+            tasks.push(Task { own: true, ..if sent { task.meanings(NOT_SENT) } else { task } });
         }
         let folder = layout.release(release);
         let paths = resolved.mounted(&folder);
@@ -229,10 +250,21 @@ impl Freezing {
     }
 }
 
+/// A release to remove.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removal {
+    /// Which.
+    pub release: ReleaseId,
+    /// Its services that mount a folder of it.
+    pub mounts: BTreeSet<String>,
+    /// What removes it.
+    pub task: Task,
+}
+
 /// A decision, with what it needs beside the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decide {
-    /// The answer is the containers of the project, before the first release: are they somebody else's?
+    /// The answer is whose the containers of the project are, before the first release.
     Adopt(Site),
     /// The answer is the resolved configuration.
     Freeze(Freezing),
@@ -268,9 +300,12 @@ pub enum Decide {
     Ready(Ready),
     /// The answer is when its containers were started.
     Started(Ready),
+    /// The answer is all containers that Compose made: of these releases, those go of which none of these services
+    /// has a folder mounted, and then the images without the tags of those that stay.
+    RemoveReleases(Site, Vec<Removal>, BTreeSet<String>),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
-    /// The answer is the containers of the project: those that ship made go, but for their volumes.
+    /// The answer is whose the containers of the project are: those of a first release go, but for their volumes.
     Down(Site),
 }
 
@@ -278,7 +313,7 @@ impl Decide {
     /// See [`crate::step::Decide::tasks`].
     pub fn tasks(&self, answer: &str) -> Result<Vec<Task>, String> {
         match self {
-            Self::Adopt(site) => adopt(site, &containers::parse(answer)),
+            Self::Adopt(site) => owner::adopt(site, answer),
             Self::Freeze(freezing) => freezing.images(&Secret::new(answer.to_owned())),
             Self::Built(named, again) => {
                 let found: BTreeSet<String> = answer.lines().map(str::to_owned).collect();
@@ -300,7 +335,8 @@ impl Decide {
             Self::Run { site, file, service, words } => {
                 let known = services(answer)?;
                 if !known.services.iter().any(|own| own.name == *service) {
-                    return Err(format!("the release has no service {service}"));
+                    let names: Vec<&str> = known.services.iter().map(|own| own.name.as_str()).collect();
+                    return Err(format!("the release has no service {service}; it has {}", names.join(", ")));
                 }
                 let mut tasks = Vec::new();
                 let needed = known.needed_by(service);
@@ -318,6 +354,18 @@ impl Decide {
             }
             Self::Ready(ready) => ready.started(answer),
             Self::Started(ready) => ready.poll(answer),
+            Self::RemoveReleases(site, all, kept) => {
+                let used: BTreeSet<(&str, ReleaseId)> = answer
+                    .lines()
+                    .filter_map(|line| line.split_once(SEPARATOR))
+                    .filter_map(|(service, file)| Some((service, record::release_of(&site.layout, file)?)))
+                    .collect();
+                let is_used =
+                    |old: &&Removal| used.iter().any(|(name, id)| *id == old.release && old.mounts.contains(*name));
+                let (used, gone): (Vec<&Removal>, Vec<&Removal>) = all.iter().partition(is_used);
+                let kept = used.iter().map(|old| docker::tag(&old.release)).chain(kept.iter().cloned()).collect();
+                Ok(gone.into_iter().map(|old| old.task.clone()).chain([site.remove_images(kept)]).collect())
+            }
             Self::RemoveImages(site, kept) => {
                 let old: Vec<&str> = answer.lines().filter(|image| is_old(image, kept)).collect();
                 if old.is_empty() {
@@ -326,12 +374,7 @@ impl Decide {
                 let command = site.docker.command(["image", "rm"].into_iter().chain(old));
                 Ok(vec![Task { own: true, ..site.task("Remove images of removed releases", command) }.tolerated()])
             }
-            Self::Down(site) => {
-                // Somebody else's containers are not ours to stop.
-                let ours = containers::parse(answer).iter().all(|own| !own.config.is_empty());
-                let task = || site.task("Take the containers down; volumes stay", site.docker.down(false));
-                Ok(ours.then(task).into_iter().collect())
-            }
+            Self::Down(site) => Ok(owner::down(site, answer)),
         }
     }
 
@@ -392,6 +435,9 @@ impl Decide {
             Self::Run { .. } => {
                 &["then: bring up what the service needs, and run the command in a container of its own"]
             }
+            Self::RemoveReleases(..) => &[
+                "then: rm -rf, but for a release of which a container has a folder mounted; and images of those that are gone",
+            ],
             Self::RemoveImages(..) => &["then: docker image rm, for those of removed releases"],
             Self::Down(_) => &["then: docker compose down, where all of them were made by ship; volumes stay"],
             Self::Ready(ready) => {
@@ -436,21 +482,6 @@ fn services(answer: &str) -> Result<Services, String> {
     serde_json::from_str(answer).map_err(|_| "the record of the release's services cannot be read".to_owned())
 }
 
-fn adopt(site: &Site, containers: &[Container]) -> Result<Vec<Task>, String> {
-    let foreign: BTreeSet<&str> =
-        containers.iter().filter(|own| own.config.is_empty()).map(|own| own.service.as_str()).collect();
-    if foreign.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names: Vec<&str> = foreign.into_iter().collect();
-    Err(format!(
-        "the project {} has containers that ship did not make ({}), and could not put back: stop them once on the host with `{}` (volumes stay), then deploy",
-        site.docker.project,
-        names.join(", "),
-        site.docker.down(false).display()
-    ))
-}
-
 /// Whether `image` has the tag of a release that is not kept. Tags of another form are not ours.
 fn is_old(image: &str, kept: &BTreeSet<String>) -> bool {
     let Some((_, tag)) = image.rsplit_once(':') else { return false };
@@ -476,9 +507,11 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
             match &service.way {
                 Way::OneShot if same.iter().any(|own| own.ended() == Some(0)) => {}
                 Way::OneShot => tasks.extend(one_shot(site, service)),
+                // For what is wanted nowhere nobody waits.
+                _ if wanted == 0 => tasks.extend(remove(site, service, &own)),
                 // Made by a release that was not kept, or left over: the right ones are there beside them.
-                _ if up && wanted > 0 => tasks.extend(remove(site, service, &other)),
-                _ if enough && other.is_empty() && wanted > 0 => stopped.push(service.name.clone()),
+                _ if up => tasks.extend(remove(site, service, &other)),
+                _ if enough && other.is_empty() => stopped.push(service.name.clone()),
                 Way::StartFirst if other.iter().any(|own| own.running()) => {
                     let dead: Vec<&Container> = own.iter().copied().filter(|own| !own.running()).collect();
                     tasks.extend(remove(site, service, &dead));

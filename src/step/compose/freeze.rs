@@ -28,8 +28,10 @@ pub enum Mounted {
     Missing,
     /// It is a link to what outlives releases.
     Outside(String),
-    /// It is part of the release, with this digest.
+    /// It is a file of the release, with this digest.
     Inside(String),
+    /// It is a folder of the release, with this digest.
+    Folder(String),
 }
 
 /// What is known of a service's image.
@@ -70,6 +72,14 @@ impl Resolved {
             Some(Value::Object(services)) if !services.is_empty() => Ok(Self { whole, services }),
             _ => Err("the Compose files have no service (all in profiles that are not chosen?)".to_owned()),
         }
+    }
+
+    /// Whether the services that a recipe names are there; the error says which is not.
+    pub fn knows(&self, choice: &Choice) -> Result<(), String> {
+        let named = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first).chain(&choice.uses);
+        let Some(unknown) = named.into_iter().find(|name| !self.services.contains_key(*name)) else { return Ok(()) };
+        let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
+        Err(format!("the recipe names the service {unknown}; the Compose files have {}", known.join(", ")))
     }
 
     /// The services, sorted, each with whether it has something to build and the image that it names.
@@ -117,11 +127,6 @@ impl Resolved {
         images: &BTreeMap<String, Image>,
         mounted: &BTreeMap<String, Mounted>,
     ) -> Result<Frozen, String> {
-        let unknown = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first);
-        if let Some(unknown) = unknown.into_iter().find(|name| !self.services.contains_key(*name)) {
-            let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
-            return Err(format!("the recipe names the service {unknown}; the Compose files have {}", known.join(", ")));
-        }
         if let Some((path, _)) = mounted.iter().find(|(_, what)| **what == Mounted::Missing) {
             return Err(format!(
                 "{path} is mounted, and is no part of the release: name it in `shared.dirs`, so that it outlives releases, or use a volume"
@@ -140,6 +145,15 @@ impl Resolved {
             let image_volumes = images.get(name).is_some_and(|image| image.volumes);
             known.insert(name.clone(), Known { image_volumes, state: state.collect() });
         }
+        let folders: BTreeSet<String> = self
+            .services
+            .iter()
+            .filter(|(_, service)| {
+                let mut own = volumes(service).iter().filter_map(bind).filter_map(|path| below(path, paths.release));
+                own.any(|path| matches!(mounted.get(path), Some(Mounted::Folder(_))))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
         let ways = ways(&self.services, choice, &known);
         let one_shot: BTreeSet<String> =
             ways.iter().filter(|(_, way)| **way == Way::OneShot).map(|(name, _)| name.clone()).collect();
@@ -169,6 +183,7 @@ impl Resolved {
                 config: digest(service, &self.whole, mounted),
                 replicas: replicas(service),
                 after: after.get(name).cloned().unwrap_or_default(),
+                folders: folders.contains(name),
             })
             .collect();
         for service in &kept {
@@ -231,7 +246,7 @@ pub fn ask_mounted(release: &str, paths: &[String]) -> Command {
         "root=$(pwd -P) || exit 125\n\
          for p in {paths}; do r=$(readlink -f -- \"$p\") || r=\n\
          if [ -z \"$r\" ] || [ ! -e \"$r\" ]; then echo missing; continue; fi\n\
-         case $r/ in \"$root\"/*) q=.${{r#\"$root\"}}; printf 'inside %s\\n' \"$( {{ find \"$q\" -type f -exec sha256sum {{}} +; find \"$q\" -type l -exec readlink {{}} \\;; }} | LC_ALL=C sort | sha256sum )\" ;;\n\
+         case $r/ in \"$root\"/*) q=.${{r#\"$root\"}}; k=inside; [ ! -d \"$q\" ] || k=folder; printf '%s %s\\n' $k \"$( {{ find \"$q\" -type f -exec sha256sum {{}} +; find \"$q\" -type l -exec readlink {{}} \\;; }} | LC_ALL=C sort | sha256sum )\" ;;\n\
          *) printf 'outside %s\\n' \"$r\" ;; esac; done",
         paths = join(paths.iter().map(|path| if path.is_empty() { "." } else { path.as_str() })),
     );
@@ -240,8 +255,10 @@ pub fn ask_mounted(release: &str, paths: &[String]) -> Command {
 
 /// Reads the answer to [`ask_mounted`].
 pub fn read_mounted(paths: &[String], answer: &str) -> BTreeMap<String, Mounted> {
+    let first = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
     let read = |line: &str| match line.split_once(' ') {
-        Some(("inside", digest)) => Mounted::Inside(digest.split(' ').next().unwrap_or_default().to_owned()),
+        Some(("inside", digest)) => Mounted::Inside(first(digest)),
+        Some(("folder", digest)) => Mounted::Folder(first(digest)),
         Some(("outside", path)) => Mounted::Outside(path.to_owned()),
         _ => Mounted::Missing,
     };
@@ -381,11 +398,11 @@ mod tests {
         let missing = BTreeMap::from([("data".to_owned(), Mounted::Missing)]);
         let lost = resolved(PATHS.release).freeze(PATHS, &Choice::default(), &images(), &missing);
         assert!(lost.expect_err("lost").starts_with("data is mounted"));
-        let choice = Choice { single: vec!["wep".to_owned()], ..Choice::default() };
-        let misspelt = resolved(PATHS.release).freeze(PATHS, &choice, &images(), &BTreeMap::new());
+        let choice = Choice { uses: vec!["web".to_owned(), "wep".to_owned()], ..Choice::default() };
+        let misspelt = resolved(PATHS.release).knows(&choice);
         assert_eq!(
-            misspelt.expect_err("misspelt"),
-            "the recipe names the service wep; the Compose files have front, proxy, web"
+            misspelt,
+            Err("the recipe names the service wep; the Compose files have front, proxy, web".to_owned())
         );
     }
 
@@ -410,7 +427,8 @@ mod tests {
         std::fs::write(release.join("conf d/x"), "2").expect("a file");
         let second = ask();
         for changed in ["", "conf d", "conf d/x"] {
-            assert!(matches!(first[changed], Mounted::Inside(_)) && first[changed] != second[changed], "{changed}");
+            let is_folder = matches!(first[changed], Mounted::Folder(_));
+            assert!(is_folder != changed.ends_with('x') && first[changed] != second[changed], "{changed}");
         }
         assert_eq!(first["media"], second["media"]);
     }
