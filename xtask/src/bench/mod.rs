@@ -54,9 +54,9 @@ pub fn run(words: &[&str]) -> Result<()> {
     let bench = Bench::prepare(&hosts, &options);
     let outcomes = bench.and_then(|bench| bench.rows(&options));
     if options.keep {
-        println!("The hosts stay up, as asked for.");
+        println!("The hosts stay up, as asked for. To remove them: cargo xtask bench down");
     } else {
-        hosts.remove()?;
+        Hosts::remove()?;
     }
     let outcomes = outcomes?;
     let table = table::render(&outcomes);
@@ -67,6 +67,11 @@ pub fn run(words: &[&str]) -> Result<()> {
         println!("The README stays as it is: not all rows were run with all tools and the ship of this checkout.");
     }
     Ok(())
+}
+
+/// Removes the hosts that `--keep`, or a run that was cut, left up.
+pub fn down() -> Result<()> {
+    Hosts::remove()
 }
 
 /// What all rows share.
