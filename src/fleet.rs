@@ -313,7 +313,10 @@ fn lost(member: &Member, lost: &Lost) -> Refused {
 fn facts_of(member: &Member, answers: Result<Vec<Answer>, Lost>) -> Result<Facts, Refused> {
     let answers = answers.map_err(|error| lost(member, &error))?;
     match answers.iter().find(|answer| !answer.success()) {
-        None => Ok(Facts::parse(&answers.into_iter().map(|answer| answer.stdout).collect::<Vec<_>>())),
+        None => {
+            let facts = Facts::parse(&answers.into_iter().map(|answer| answer.stdout).collect::<Vec<_>>());
+            Ok(Facts { round_trip: member.session.usage().round_trip, ..facts })
+        }
         Some(answer) => Err(Refused {
             host: member.name.clone(),
             why: format!("the survey failed: {}", answer.last_line()),

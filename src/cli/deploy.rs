@@ -427,7 +427,7 @@ fn chunks(trees: &[Arc<Tree>], facts: &[Facts]) -> Chunks {
                 continue;
             };
             if all.get(sha256).is_none()
-                && let Some(Ok(found)) = tree.chunks(index)
+                && let Some(found) = tree.chunks(index)
             {
                 all.insert(*sha256, found);
             }

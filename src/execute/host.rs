@@ -19,6 +19,7 @@ use crate::session::{Body, Lost, Reply, Session, Status};
 use crate::step::{Action, Derive, Feed, Poll, Sample, Task, Verdict};
 
 mod detached;
+mod transfer;
 
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
@@ -127,7 +128,11 @@ impl Host {
                 Action::Command(_) => {}
                 Action::Poll(poll) => self.poll(phase, &task, poll, cancel).await?,
                 Action::Detached(detached) => self.detached(phase, &task, detached, cancel).await?,
-                Action::Transfer => self.transfer(phase, &task, transfer).await?,
+                Action::Transfer => {
+                    if let Some(transfer) = transfer {
+                        self.transfer(phase, &task, transfer).await?;
+                    }
+                }
                 Action::Send(sending) => {
                     let total = Some(sending.load.total());
                     self.fed(phase, &task, sending.command.clone(), sending.load.clone().start(), total).await?;
@@ -414,12 +419,6 @@ impl Host {
             None => ("it was not asked".to_owned(), None),
         };
         self.failed(running, task, status, advice).await.map(|()| Vec::new())
-    }
-
-    async fn transfer(&self, phase: Phase, task: &Task, transfer: Option<&Transfer>) -> Result<(), Stop> {
-        let Some(transfer) = transfer else { return Ok(()) };
-        let total = Some(transfer.packing.total());
-        self.fed(phase, task, transfer.command.clone(), transfer.packing.clone().start(), total).await
     }
 
     async fn feed(&self, phase: Phase, task: &Task, feed: &Feed) -> Result<(), Stop> {

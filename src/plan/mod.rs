@@ -14,6 +14,7 @@ use crate::step::{Action, Task};
 pub mod deploy;
 pub mod env;
 mod env_files;
+pub mod lot;
 pub mod prune;
 pub mod record;
 pub mod render;

@@ -1,10 +1,12 @@
 //! How the new release comes to a host: what is sent, what is copied from the live one, what is put together from both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::lot::{Lot, Pieces};
 use crate::artifact::patch::{self, Segment};
 use crate::artifact::{
-    Chunks, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
+    Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
 };
 use crate::command::{Command, quote};
 use crate::facts::Facts;
@@ -23,10 +25,16 @@ pub struct Transfer {
     pub patches: Vec<Patch>,
     /// The paths of the live release that are gone from the new one.
     pub removed: Vec<String>,
-    /// The stream.
-    pub packing: Packing,
-    /// Unpacks the stream.
-    pub command: Command,
+    /// The very large files that come in pieces.
+    pub pieces: Vec<Pieces>,
+    /// What travels, each in a channel of its own, in this order.
+    pub lots: Vec<Lot>,
+    /// How many of them at once.
+    pub streams: usize,
+    /// How they may be compressed.
+    pub coding: Coding,
+    /// Whether the host is so far away that the link is taken to be what is waited for.
+    pub far: bool,
 }
 
 impl Transfer {
@@ -34,7 +42,32 @@ impl Transfer {
     pub fn bytes(&self) -> u64 {
         let whole = |patch: &Patch| self.tree.manifest().entries().get(patch.entry).map_or(0, manifest::Entry::size);
         let spared: u64 = self.patches.iter().map(|patch| whole(patch).saturating_sub(patch.bytes())).sum();
-        self.difference.bytes_to_send.saturating_sub(spared)
+        let there: u64 = self.pieces.iter().map(Pieces::had).sum();
+        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there)
+    }
+
+    /// The most bytes that are on the host twice while pieces are put together.
+    pub fn twice(&self) -> u64 {
+        self.pieces.iter().map(Pieces::largest_but_first).max().unwrap_or(0)
+    }
+}
+
+/// From here on the receive window of a channel (2 MiB in OpenSSH) is what limits it: at less, one channel carries more
+/// than a gigabit link.
+const FAR: Duration = Duration::from_millis(15);
+
+/// The most channels for one host. sshd allows ten sessions in a connection (`MaxSessions`), and a run has two or
+/// three others open.
+const MOST_STREAMS: usize = 6;
+
+/// The most channels for all hosts together, where each has one at least: each keeps up to a few MiB here.
+const ALL_STREAMS: usize = 24;
+
+/// How many streams a host is sent at once, when it answers after `round_trip` and is one of `hosts`.
+fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
+    match round_trip {
+        Some(time) if time >= FAR => (ALL_STREAMS / hosts.max(1)).clamp(1, MOST_STREAMS),
+        _ => 1,
     }
 }
 
@@ -54,6 +87,8 @@ pub struct Sending<'a> {
     pub settings: &'a [MemoryFile],
     /// The chunks of the tree's large files of which the host has another version.
     pub chunks: &'a Chunks,
+    /// How many hosts are sent something at once.
+    pub hosts: usize,
 }
 
 /// What the live release on a host holds, as far as it can be relied on: what was touched since is left out.
@@ -87,8 +122,10 @@ impl Sending<'_> {
             .filter_map(|index| old.entries().get(*index))
             .map(|entry| crate::output::visible(&entry.path))
             .collect();
+        let streams = streams(self.facts.round_trip, self.hosts);
         let mut entries = difference.send_list(tree.manifest());
         entries.retain(|index| patches.iter().all(|patch| patch.entry != *index));
+        let pieces = Pieces::of(&tree, &mut entries, &self.facts.incoming, streams);
         let parts = patches.iter().map(|patch| Parts {
             entry: patch.entry,
             path: self.record(&part(patch)),
@@ -103,7 +140,10 @@ impl Sending<'_> {
             time: self.time,
             tree: Arc::clone(&tree),
         };
-        Ok(Transfer { command: unpack(self.layout), tree, difference, patches, removed, packing })
+        let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
+        let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
+        let coding = Coding::best(|program| self.facts.programs.contains_key(program));
+        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, coding, far })
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -143,16 +183,8 @@ fn part(patch: &Patch) -> String {
     format!("part-{}", patch.entry)
 }
 
-/// The tar command that unpacks a transfer under `deploy_to`.
-///
-/// Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
-/// BusyBox applies the umask in spite of `p`, so there is none.
-fn unpack(layout: &Layout) -> Command {
-    Command::shell(format!("umask 0; cd {} && exec tar -xpof -", quote(layout.root())))
-}
-
 /// Receives the transfer, takes from the live release what it can, and verifies every file.
-pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, transfer: &Transfer) -> Vec<Task> {
+pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, transfer: &Transfer) -> Vec<Task> {
     let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
     let record = layout.record(release);
     let folder = layout.release(release);
@@ -171,6 +203,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, transfer: &T
         let all: Vec<String> = transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, &record)).collect();
         let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
         tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
+    }
+    if !transfer.pieces.is_empty() {
+        let command = super::lot::assemble(layout, release, time, &transfer.tree, &transfer.pieces);
+        tasks.push(Task::own("Put very large files in their place", command));
     }
     if transfer.tree.manifest().files() > 0 {
         // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
@@ -219,4 +255,17 @@ fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
         quote(&format!("{record}/{}", part(patch))),
         pieces.join("; "),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_far_hosts_get_several_streams_and_many_hosts_share_them() {
+        let at = |millis, hosts| streams(Some(Duration::from_millis(millis)), hosts);
+        assert_eq!((at(1, 1), at(14, 1), at(15, 1), at(300, 1)), (1, 1, 6, 6));
+        assert_eq!((at(50, 2), at(50, 6), at(50, 12), at(50, 200)), (6, 4, 2, 1));
+        assert_eq!(streams(None, 1), 1);
+    }
 }

@@ -122,6 +122,8 @@ pub struct Usage {
     pub sent: u64,
     /// Bytes of output received.
     pub received: u64,
+    /// The shortest time in which the host has answered; `None` where it has not been looked at.
+    pub round_trip: Option<Duration>,
 }
 
 /// A host that commands can be sent to.

@@ -12,6 +12,7 @@ use russh::keys::agent::client::AgentClient;
 use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, compression, kex, mac};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::feed::feed;
 use super::host_key::{Expected, Verdict};
@@ -345,8 +346,10 @@ impl Host for Server {
         Box::pin(async move {
             self.meter.channel();
             self.meter.round_trips(1);
-            let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
-            let channel = match opening.await {
+            let began = Instant::now();
+            let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session()).await;
+            self.meter.answered(began.elapsed());
+            let channel = match opening {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
                     return Err(Lost {
