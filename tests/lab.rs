@@ -8,6 +8,8 @@
 mod compose_one_shot;
 #[path = "lab/compose_proxy.rs"]
 mod compose_proxy;
+#[path = "lab/compose_stage.rs"]
+mod compose_stage;
 #[path = "lab/crash_loop.rs"]
 mod crash_loop;
 #[path = "lab/detach.rs"]
@@ -30,6 +32,8 @@ mod services;
 mod settings;
 #[path = "lab/setup.rs"]
 mod setup;
+#[path = "lab/spy.rs"]
+mod spy;
 #[path = "lab/stack.rs"]
 mod stack;
 #[path = "lab/visitor.rs"]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{inside, wrong};
-use super::{Action, Context, Sending, Task};
+use super::{Action, Context, Sending, Task, compose};
 use crate::artifact::image::Image;
 use crate::artifact::{Archive, Load};
 use crate::command::{Command, quote};
@@ -64,14 +64,14 @@ impl Images {
         reader.required("push", Some("which images are sent: push = [\"shop:latest\"]"));
         let items = reader.node("push");
         let archive = reader.string("archive");
-        let sudo = reader.boolean("sudo").unwrap_or_default();
+        let sudo = reader.typed("sudo", "expected true or false", compose::boolean).unwrap_or_default();
         reader.finish();
         let items = match items.map(|node| (&node.value, node)) {
             Some((Value::Array(items), _)) => items.as_slice(),
             Some((_, node)) => std::slice::from_ref(node),
             None => &[],
         };
-        let push: Vec<Push> = items.iter().filter_map(|item| pushed(item, problems)).collect();
+        let push: Vec<Push> = items.iter().flat_map(|item| pushed(item, problems)).collect();
         if push.is_empty() && problems.len() == before {
             problems.push(wrong(&body.place, "`images` has no image to push".to_owned()));
         }
@@ -170,25 +170,31 @@ fn load(archive: &Arc<Archive>, images: BTreeMap<String, Image>, present: &Prese
     Load::new(archive, images, (!present.content_store).then_some(known.as_slice()))
 }
 
-fn pushed(item: &Node, problems: &mut Problems) -> Option<Push> {
+/// The image that an item is, or those that a text names with blanks or commas between them.
+fn pushed(item: &Node, problems: &mut Problems) -> Vec<Push> {
+    let both = |name: String| Push { from: name.clone(), to: name };
     let push = match &item.value {
-        Value::String(name) => Push { from: name.clone(), to: name.clone() },
-        _ => {
-            let mut reader = Reader::new("an image to push", item, problems)?;
-            let (from, to) = (reader.required_string("from"), reader.required_string("to"));
-            reader.finish();
-            Push { from: from?, to: to? }
-        }
+        // What it names is known once it is rendered.
+        Value::String(text) if text.contains("{{") => vec![both(text.clone())],
+        Value::String(text) => compose::list(std::slice::from_ref(text)).into_iter().map(both).collect(),
+        _ => pair(item, problems).into_iter().collect(),
     };
-    for name in [&push.from, &push.to] {
+    for name in push.iter().flat_map(|push| [&push.from, &push.to]) {
         // A template has its spaces until it is rendered.
         let odd = |c: char| c.is_whitespace() || c.is_control();
         if name.is_empty() || name.starts_with('-') || (!name.contains("{{") && name.contains(odd)) {
             problems.push(wrong(&item.place, format!("{name:?} is no name of an image")));
-            return None;
+            return Vec::new();
         }
     }
-    Some(push)
+    push
+}
+
+fn pair(item: &Node, problems: &mut Problems) -> Option<Push> {
+    let mut reader = Reader::new("an image to push", item, problems)?;
+    let (from, to) = (reader.required_string("from"), reader.required_string("to"));
+    reader.finish();
+    Some(Push { from: from?, to: to? })
 }
 
 #[cfg(test)]
@@ -248,14 +254,20 @@ mod tests {
     #[test]
     fn images_are_names_or_pairs_of_names() {
         let step = read("push = ['a', { from = 'b', to = 'c:1' }]\nsudo = true").expect("a step");
-        let names: Vec<_> = step.push.iter().map(|push| (push.from.as_str(), push.to.as_str())).collect();
-        assert_eq!((names, step.sudo), (vec![("a", "a"), ("b", "c:1")], true));
+        let names = |step: &Images| -> Vec<(String, String)> {
+            step.push.iter().map(|push| (push.from.clone(), push.to.clone())).collect()
+        };
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        assert_eq!((names(&step), step.sudo), (vec![pair("a", "a"), pair("b", "c:1")], true));
+        let rendered = read("push = 'a, b:1'\nsudo = 'false'").expect("a step");
+        assert_eq!((names(&rendered), rendered.sudo), (vec![pair("a", "a"), pair("b:1", "b:1")], false));
         insta::assert_snapshot!(
-            ["", "push = []", "push = ['--all', 'a b']", "push = 'a'\narchive = '/a.tar'"]
+            ["", "push = []", "push = ' '", "push = ['--all', { from = 'a b', to = 'c' }]", "push = 'a'\narchive = '/a.tar'"]
                 .map(|text| read(text).expect_err("a problem"))
                 .join("\n"),
             @r#"
         `images` has no `push`
+        `images` has no image to push
         `images` has no image to push
         "--all" is no name of an image; "a b" is no name of an image
         `images` cannot read its `archive`: it is absolute, and must be relative to the release

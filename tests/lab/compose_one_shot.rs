@@ -1,7 +1,11 @@
 //! A FastAPI back end behind Caddy, with a site and a playground that one-shot containers put into volumes, on a
 //! host that wants a password to log in and for sudo.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Stdio};
+
 use crate::hosts::{Host, Lab, Project};
+use crate::spy::Spy;
 use crate::visitor::{Visitor, get};
 
 const APP: &str = "lab-robot";
@@ -40,7 +44,7 @@ fn clear(lab: &Lab, host: &Host) {
             "docker ps -aq --filter label=com.docker.compose.project={APP} | xargs -r docker rm -f >/dev/null
              docker volume ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker volume rm >/dev/null
              docker network ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker network rm >/dev/null
-             docker images -q 'ship/{APP}-*' | sort -u | xargs -r docker rmi -f >/dev/null
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'ship/{APP}-*' | xargs -r docker rmi >/dev/null
              rm -rf /srv/{APP}"
         ),
     );
@@ -77,6 +81,92 @@ fn served(port: u16) -> (String, String) {
 
 fn serves(port: u16, number: &str) {
     assert_eq!(served(port), (format!("site {number}"), number.to_owned()));
+}
+
+/// A step of a build that takes as long as the test wants: it waits until something answers on the host.
+struct Gate<'a> {
+    lab: &'a Lab,
+    host: &'a Host,
+    unit: String,
+}
+
+/// The host, as containers see it.
+const OUTSIDE: &str = "172.17.0.1:9797";
+
+impl<'a> Gate<'a> {
+    fn closed(lab: &'a Lab, host: &'a Host, project: &Project) -> Self {
+        let number = lab.root(host, "date +%s%N").trim().to_owned();
+        let path = "docker/backend.Dockerfile";
+        let text = std::fs::read_to_string(project.path().join(path)).expect("a file");
+        let wait = format!("until curl --silent --max-time 1 http://{OUTSIDE} >/dev/null; do sleep 0.2; done");
+        project.write(path, &format!("{text}RUN echo begun {number} && {wait} && echo ended {number}\n"));
+        project.commit("A slow step");
+        Self { lab, host, unit: format!("lab-robot-gate-{number}") }
+    }
+
+    fn open(&self) {
+        let (address, port) = OUTSIDE.split_once(':').expect("a port");
+        let server = format!("python3 -m http.server {port} --bind {address} --directory /var/empty");
+        self.lab.root(self.host, &format!("mkdir -p /var/empty; systemd-run --quiet --unit={} {server}", self.unit));
+    }
+}
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        self.lab.root(self.host, &format!("systemctl stop {} 2>/dev/null || true", self.unit));
+    }
+}
+
+/// A deploy that goes on beside the test.
+struct Going {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    seen: String,
+}
+
+impl Going {
+    fn begin(project: &Project) -> Self {
+        let mut command = project.command(&["deploy", "prod", "--output", "plain"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("ship");
+        let lines = BufReader::new(child.stdout.take().expect("stdout"));
+        Self { child, lines, seen: String::new() }
+    }
+
+    fn until(&mut self, words: &str) {
+        while !self.seen.contains(words) {
+            assert!(self.lines.read_line(&mut self.seen).expect("a line") > 0, "{words}: {}", self.seen);
+        }
+    }
+
+    fn succeeds(mut self) {
+        self.lines.read_to_string(&mut self.seen).expect("the rest");
+        assert!(self.child.wait().expect("a status").success(), "{}", self.seen);
+    }
+}
+
+/// A build survives a dropped connection, and a laptop that is closed: the next deploy finds it.
+fn builds_go_on(lab: &Lab, host: &Host, project: &Project, port: u16) {
+    let gate = Gate::closed(lab, host, project);
+    let mut one = Going::begin(project);
+    one.until("| #");
+    lab.root(host, "pkill -KILL -u doodle sshd");
+    one.until("is found again");
+    gate.open();
+    one.until(" ended ");
+    one.succeeds();
+    serves(port, "two");
+    drop(gate);
+
+    let gate = Gate::closed(lab, host, project);
+    let mut left = Going::begin(project);
+    left.until("| #");
+    left.child.kill().expect("gone at once, as with a closed laptop");
+    left.child.wait().expect("a status");
+    let mut found = Going::begin(project);
+    found.until("runs already, and is followed from its beginning");
+    gate.open();
+    found.succeeds();
+    serves(port, "two");
 }
 
 #[test]
@@ -165,6 +255,18 @@ fn one_shot_containers_and_a_proxy_with_passwords_for_all() {
     });
     serves(port, "two");
     assert_ne!(container(&lab, &host, "caddy"), caddy);
+    let spy = Spy::start(&lab, &host, &password);
+    builds_go_on(&lab, &host, &project, port);
+    let (looks, shown) = spy.stop();
+    assert!(looks > 100 && shown.is_empty(), "the password was shown by a process: {shown:?}");
+    println!("{looks} looks at all processes of the host, none had the password");
+
+    project.ship(&["logs", "prod", "backend", "-n", "50"]).exits(0).says("Mounted frontend at /");
+    project.ship(&["service", "stop", "prod"]).exits(0);
+    assert!(get(port, "/").is_err(), "it was stopped");
+    project.ship(&["service", "start", "prod"]).exits(0);
+    serves(port, "two");
+
     let images = lab.root(&host, &format!("docker images --format '{{{{.Tag}}}}' 'ship/{APP}-*' | sort -u"));
     let records = lab.root(&host, &format!("ls /srv/{APP}/releases"));
     assert_eq!(images.lines().count(), records.lines().count(), "images of {records} alone:\n{images}");

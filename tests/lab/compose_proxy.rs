@@ -254,7 +254,7 @@ fn one_worker_behind_nginx_with_a_certificate_a_private_key_and_deploys_from_a_j
         lab.root(&host, &format!("{lock} cat /lock/starts")).lines().collect::<Vec<_>>()
     );
 
-    project.ship(&["logs", "prod", "app"]).exits(0).says("The scheduler of one is running");
+    project.ship(&["logs", "prod", "app", "-n", "100000"]).exits(0).says("The scheduler of one is running");
     println!(
         "rights used: the group docker ({}), no sudo: {}",
         lab.root(&host, "id --name --groups deployer").trim(),

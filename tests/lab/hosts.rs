@@ -267,6 +267,11 @@ impl Project {
     /// Runs ship with `words` on a terminal, types `answer` when it asks for a password, and gives back its exit
     /// code and what was on the screen.
     pub fn ship_typing(&self, words: &[&str], answer: &str) -> (i32, String) {
+        self.ship_asked(words, "Password", answer)
+    }
+
+    /// The same, where `question` is what it asks.
+    pub fn ship_asked(&self, words: &[&str], question: &str, answer: &str) -> (i32, String) {
         use std::io::{Read, Write};
         let config = self.ssh_config.as_ref().map(|file| format!(" --ssh-config {file}")).unwrap_or_default();
         let line = format!("{}{config} {}", env!("CARGO_BIN_EXE_ship"), words.join(" "));
@@ -277,7 +282,7 @@ impl Project {
         let (mut screen, mut chunk, mut answered) = (Vec::new(), [0; 4096], 0);
         while let Ok(count @ 1..) = output.read(&mut chunk) {
             screen.extend_from_slice(&chunk[..count]);
-            let asked = String::from_utf8_lossy(&screen).matches("Password").count();
+            let asked = String::from_utf8_lossy(&screen).matches(question).count();
             while answered < asked {
                 input.write_all(format!("{answer}\n").as_bytes()).expect("input");
                 answered += 1;

@@ -1,9 +1,10 @@
 //! A host that lets people in by password only, and whose sudo wants it too.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::io::Read as _;
+use std::process::Stdio;
 
 use crate::hosts::{Host, Lab, Project};
+use crate::spy::Spy;
 
 const INVENTORY: &str = r#"
 recipe    = "static"
@@ -51,60 +52,6 @@ fn password(host: &Host) -> String {
 fn no_trace(project: &Project, password: &str) {
     let found = std::process::Command::new("grep").args(["-rlF", "--", password]).arg(project.path()).output();
     assert_eq!(String::from_utf8_lossy(&found.expect("grep").stdout), "");
-}
-
-/// Looks at every process of the host, as root, until it is told to stop: which of them had the password in
-/// their arguments or their environment? The lines that it prints end with the count of its looks.
-const SPY: &str = r#"
-import os, sys
-password, stop, looks = sys.stdin.buffer.read(), "/run/ship-spy.stop", 0
-if os.path.exists(stop): os.remove(stop)
-print("looking", flush=True)
-while not os.path.exists(stop) and looks < 20000:
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        for name in "cmdline", "environ":
-            try:
-                text = open(f"/proc/{process}/{name}", "rb").read()
-            except OSError:
-                continue
-            if password in text:
-                print(process, name, text, flush=True)
-    looks += 1
-print("looks", looks)
-"#;
-
-struct Spy<'a> {
-    lab: &'a Lab,
-    host: &'a Host,
-    process: Child,
-}
-
-impl<'a> Spy<'a> {
-    fn start(lab: &'a Lab, host: &'a Host, password: &str) -> Self {
-        let mut docker = lab.docker();
-        docker.args(["exec", "-i", &host.container, "python3", "-c", SPY]);
-        let mut process = docker.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker");
-        process.stdin.take().expect("stdin").write_all(password.as_bytes()).expect("input");
-        let mut first = [0; "looking\n".len()];
-        process.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("the spy looks");
-        Self { lab, host, process }
-    }
-
-    /// How often it looked, and where the password was.
-    fn stop(mut self) -> (usize, Vec<String>) {
-        self.lab.root(self.host, "touch /run/ship-spy.stop");
-        let mut seen = String::new();
-        self.process.stdout.take().expect("stdout").read_to_string(&mut seen).expect("output");
-        let (looks, seen): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| line.starts_with("looks "));
-        (looks[0]["looks ".len()..].parse().expect("a count"), seen.into_iter().map(str::to_owned).collect())
-    }
-}
-
-impl Drop for Spy<'_> {
-    fn drop(&mut self) {
-        self.lab.root(self.host, "touch /run/ship-spy.stop");
-        let _ = self.process.wait();
-    }
 }
 
 /// A unit that the recipe restarts through sudo. The name of the app is the test's own.

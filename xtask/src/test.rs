@@ -86,8 +86,9 @@ impl Tier {
             }
             Self::Lab => {
                 let record = lab::up()?;
-                // One after the other: the tests share the hosts.
-                let tests = cargo(["test", "--package", "ship", "--test", "lab", "--", "--test-threads=1"]);
+                // One after the other: the tests share the hosts. What they measure is shown.
+                let tests =
+                    cargo(["test", "--package", "ship", "--test", "lab", "--", "--test-threads=1", "--show-output"]);
                 Ok(tests.env("SHIP_LAB", record.display().to_string()))
             }
         }

@@ -26,7 +26,7 @@ const LOG_LINES: &str = "20";
 
 /// What a container that does not come up may mean.
 const NOT_UP: &[(i32, &str)] =
-    &[(1, "a service that ends when its work is done belongs into `one_shot` of the `compose` step")];
+    &[(1, "if it ended because its work was done, name the service in `one_shot` of the `compose` step")];
 
 /// The host, the project and the release that all decisions of one step are about.
 #[derive(Clone, Debug, PartialEq)]
@@ -465,6 +465,7 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
     for level in services.levels() {
         let mut recreated: Vec<(&Service, &str)> = Vec::new();
         let mut started = Vec::new();
+        let mut stopped = Vec::new();
         for service in level {
             let own: Vec<&Container> = containers.iter().filter(|own| own.service == service.name).collect();
             let (same, other): (Vec<&Container>, Vec<&Container>) =
@@ -476,7 +477,8 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
                 Way::OneShot if same.iter().any(|own| own.ended() == Some(0)) => {}
                 Way::OneShot => tasks.extend(one_shot(site, service)),
                 // Made by a release that was not kept, or left over: the right ones are there beside them.
-                _ if (up || (enough && other.is_empty())) && wanted > 0 => tasks.extend(remove(site, service, &other)),
+                _ if up && wanted > 0 => tasks.extend(remove(site, service, &other)),
+                _ if enough && other.is_empty() && wanted > 0 => stopped.push(service.name.clone()),
                 Way::StartFirst if other.iter().any(|own| own.running()) => {
                     let dead: Vec<&Container> = own.iter().copied().filter(|own| !own.running()).collect();
                     tasks.extend(remove(site, service, &dead));
@@ -487,11 +489,17 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
                 Way::StartFirst | Way::Recreate(_) => started.push(service.name.clone()),
             }
         }
+        if !stopped.is_empty() {
+            let name = format!("Start what was stopped: {}", stopped.join(", "));
+            tasks.push(site.up(name, &["--no-recreate", "--no-deps"], &stopped));
+        }
         if !recreated.is_empty() {
             let names: Vec<String> = recreated.iter().map(|(service, _)| service.name.clone()).collect();
             let shown: Vec<String> =
                 recreated.iter().map(|(service, why)| format!("{} ({why})", service.name)).collect();
-            tasks.push(site.up(format!("Recreate {}", shown.join(", ")), &["--force-recreate"], &names));
+            // What they depend on is up by now, and looking at it again would only make them be gone for longer.
+            let flags = ["--force-recreate", "--no-deps"];
+            tasks.push(site.up(format!("Recreate {}", shown.join(", ")), &flags, &names));
         }
         if !started.is_empty() {
             tasks.push(site.up(format!("Start {}", started.join(", ")), &["--force-recreate"], &started));

@@ -123,8 +123,19 @@ fn what_cannot_run_twice_is_recreated_and_a_one_shot_that_failed_runs_again() {
     insta::assert_snapshot!(replaced(containers), @r"
     Run front to its end: compose -f up --detach --no-deps --no-build --force-recreate front
     Look for front: asks again
-    Recreate db (it alone writes to the volume data): compose -f UP --force-recreate db
-    Recreate proxy (it publishes port 80): compose -f UP --force-recreate proxy
+    Recreate db (it alone writes to the volume data): compose -f UP --force-recreate --no-deps db
+    Recreate proxy (it publishes port 80): compose -f UP --force-recreate --no-deps proxy
+    Have all services running, and no other: compose -f UP --no-recreate --remove-orphans api db proxy
+    Look at the containers: asks again
+    ");
+}
+
+#[test]
+fn what_somebody_stopped_is_up_before_what_depends_on_it_is_recreated() {
+    let containers = "a1|api|api2|running|Up\nd1|db|db2|exited|Exited (0) now\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy1|running|Up\n";
+    insta::assert_snapshot!(replaced(containers), @r"
+    Start what was stopped: db: compose -f UP --no-recreate --no-deps db
+    Recreate proxy (it publishes port 80): compose -f UP --force-recreate --no-deps proxy
     Have all services running, and no other: compose -f UP --no-recreate --remove-orphans api db proxy
     Look at the containers: asks again
     ");

@@ -293,7 +293,7 @@ pub(super) fn boolean(value: &Value) -> Option<bool> {
 }
 
 /// A list may also be one text with blanks or commas between its items: a variable of the inventory.
-fn list(items: &[String]) -> Vec<String> {
+pub(super) fn list(items: &[String]) -> Vec<String> {
     let words =
         items.iter().flat_map(|item| if item.contains("{{") { vec![] } else { item.split([' ', ',', '\n']).collect() });
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
