@@ -19,7 +19,7 @@ use super::path;
 pub type Body = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Bytes of one chunk.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 128 * 1024;
 
 /// Chunks that may wait for the connection. Few: there may be many hosts with several streams each.
 const WAITING: usize = 2;

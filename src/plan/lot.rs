@@ -15,14 +15,13 @@ pub struct Lot {
     content: Content,
     /// Shell text that goes where it belongs.
     place: String,
-    /// Shell text that reads it.
-    reader: String,
 }
 
 #[derive(Clone, Debug)]
 enum Content {
     Archive(Packing),
-    Piece(Piece),
+    /// A piece, the file that it is kept in, and whether it goes on with what is there.
+    Piece(Piece, String, bool),
 }
 
 /// A link that carries fewer bytes in a second is given up, after a while.
@@ -32,17 +31,16 @@ const SLOWEST: u64 = 16 << 10;
 const SLOWEST_START: Duration = Duration::from_secs(600);
 
 impl Lot {
-    /// An archive that `reader`, which runs after `place`, unpacks.
+    /// An archive that is unpacked where the shell text `place` goes.
     pub fn archive(packing: Packing, place: String) -> Self {
-        // Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
-        Self { content: Content::Archive(packing), place, reader: "tar -xpof -".to_owned() }
+        Self { content: Content::Archive(packing), place }
     }
 
-    /// What of it is not from a tree, for tests.
+    /// What is in it, where it is an archive.
     pub fn packing(&self) -> Option<&Packing> {
         match &self.content {
             Content::Archive(packing) => Some(packing),
-            Content::Piece(_) => None,
+            Content::Piece(..) => None,
         }
     }
 
@@ -50,22 +48,28 @@ impl Lot {
     pub fn total(&self) -> u64 {
         match &self.content {
             Content::Archive(packing) => packing.total(),
-            Content::Piece(piece) => piece.range.length,
+            Content::Piece(piece, ..) => piece.range.length,
         }
     }
 
     /// What runs on the host.
     pub fn command(&self, coding: Coding) -> Command {
         let decoder = coding.decoder().map(|decoder| format!("{decoder} | ")).unwrap_or_default();
+        let reader = match &self.content {
+            // Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
+            Content::Archive(_) => "tar -xpof -".to_owned(),
+            Content::Piece(_, path, false) => format!("cat >{path}"),
+            Content::Piece(_, path, true) => format!("cat >>{path}"),
+        };
         let patience = SLOWEST_START + Duration::from_secs(self.total() / SLOWEST);
-        Command::shell(format!("{} && {decoder}{}", self.place, self.reader)).timeout(patience)
+        Command::shell(format!("{} && {decoder}{reader}", self.place)).timeout(patience)
     }
 
     /// The stream.
     pub fn start(self, coding: Coding, tally: &Tally) -> Body {
         match self.content {
             Content::Archive(packing) => packing.start(coding, tally),
-            Content::Piece(piece) => piece.start(coding, tally),
+            Content::Piece(piece, ..) => piece.start(coding, tally),
         }
     }
 
@@ -137,13 +141,11 @@ impl Pieces {
                 offset: extent.offset + extent.had,
                 length: extent.length - extent.had,
             };
-            let content = Content::Piece(Piece { tree: Arc::clone(tree), entry: *self.entries.first()?, range });
+            let piece = Piece { tree: Arc::clone(tree), entry: *self.entries.first()?, range };
             // What cannot be gone on with is written anew.
-            let arrow = if extent.had == 0 { ">" } else { ">>" };
             Some(Lot {
-                content,
+                content: Content::Piece(piece, self.path(extent), extent.had > 0),
                 place: format!("umask 077; cd {} && mkdir -p {INCOMING}", quote(layout.root())),
-                reader: format!("cat {arrow}{}", self.path(extent)),
             })
         })
     }
@@ -182,7 +184,7 @@ pub(super) fn lots(layout: &Layout, tree: &Arc<Tree>, pieces: &[Pieces], packing
 impl Lot {
     /// A long piece as a short one and the rest, which the host appends.
     fn probed(self) -> Vec<Self> {
-        let Content::Piece(piece) = &self.content else { return vec![self] };
+        let Content::Piece(piece, path, append) = &self.content else { return vec![self] };
         if piece.range.length <= 2 * PROBE {
             return vec![self];
         }
@@ -190,11 +192,8 @@ impl Lot {
         first.range.length = PROBE;
         rest.range.offset += PROBE;
         rest.range.length -= PROBE;
-        let appending = self.reader.replacen("cat >>", "cat >", 1).replacen("cat >", "cat >>", 1);
-        vec![
-            Self { content: Content::Piece(first), ..self.clone() },
-            Self { content: Content::Piece(rest), reader: appending, ..self },
-        ]
+        let lot = |piece, append| Self { content: Content::Piece(piece, path.clone(), append), ..self.clone() };
+        vec![lot(first, *append), lot(rest, true)]
     }
 }
 

@@ -501,5 +501,6 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         streams: 1,
         coding: Coding::Plain,
         far: false,
+        hosts: 1,
     }
 }

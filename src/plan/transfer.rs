@@ -35,6 +35,8 @@ pub struct Transfer {
     pub coding: Coding,
     /// Whether the host is so far away that the link is taken to be what is waited for.
     pub far: bool,
+    /// How many hosts are sent something at once.
+    pub hosts: usize,
 }
 
 impl Transfer {
@@ -143,7 +145,7 @@ impl Sending<'_> {
         let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
-        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, coding, far })
+        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, coding, far, hosts: self.hosts })
     }
 
     /// A path in the release's record, relative to `deploy_to`.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -311,6 +312,7 @@ impl Keeper {
         let sending = AbortOnDrop(tokio::spawn(async move {
             let _ = input.send(text.into()).await;
         }));
+        let began = Instant::now();
         let mut clock = Clock::waiting(0, batch.first());
         let mut told = false;
         loop {
@@ -361,6 +363,9 @@ impl Keeper {
             for reply in news {
                 let over = match &reply {
                     Reply::Started { index } => {
+                        if *index == 0 {
+                            host.meter().answered(began.elapsed());
+                        }
                         clock = Clock::running(*index, batch.get(*index));
                         false
                     }

@@ -20,6 +20,7 @@ mod interrupts;
 mod large_files;
 mod link;
 mod lost_connections;
+mod many_hosts;
 mod odd_hosts;
 mod racing;
 mod ran;

@@ -131,8 +131,6 @@ fn only_what_waits_for_a_slow_link_is_compressed() {
     let slow = Kind { rate: 8 * MIB as u64, ..Kind::default() };
     let (whole, random) = (text(16 * MIB), noise(16, 16 * MIB));
     let all = whole.len() as u64;
-    let quick = sent(Kind::default(), &whole);
-    assert!(quick > all, "{quick} bytes");
     // The first megabytes tell how slow it is.
     let compressed = sent(slow, &whole);
     assert!(compressed < all / 2 + 4 * MIB as u64, "{compressed} bytes");

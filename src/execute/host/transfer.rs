@@ -15,7 +15,8 @@ use crate::plan::lot::Lot;
 use crate::session::{Lost, Reply, Session, Status};
 use crate::step::Task;
 
-/// A link that carries fewer bytes in a second is worth a decoder on the host.
+/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: beyond it is rather
+/// a processor that is waited for.
 const SLOW: u64 = 32 << 20;
 
 /// The fewest bytes that say something about a link: they are more than the server takes without being asked again.
@@ -28,6 +29,7 @@ struct Work {
     tally: Tally,
     coding: Coding,
     far: bool,
+    hosts: usize,
     /// Bytes in a second, once a lot was carried.
     speed: Mutex<Option<u64>>,
 }
@@ -58,6 +60,7 @@ impl Host {
             tally: Tally::default(),
             coding: transfer.coding,
             far: transfer.far,
+            hosts: transfer.hosts,
             speed: Mutex::default(),
         });
         let (news, mut heard) = mpsc::channel(16);
@@ -162,7 +165,8 @@ async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
             Reply::Ended { status, .. } if status.success() => {
                 if let Some(time) = began.map(|began| began.elapsed()).filter(|_| total >= TELLING) {
                     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
-                    let seen = total.saturating_mul(1_000_000) / micros;
+                    // The others are about as fast.
+                    let seen = (total.saturating_mul(1_000_000) / micros).saturating_mul(work.hosts as u64);
                     *work.speed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
                 }
                 return End::Done;
