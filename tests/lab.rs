@@ -4,6 +4,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 
+#[path = "lab/certificate.rs"]
+mod certificate;
 #[path = "lab/compose_one_shot.rs"]
 mod compose_one_shot;
 #[path = "lab/compose_proxy.rs"]

@@ -15,6 +15,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("django/logrotate.j2", include_str!("../../recipes/django/logrotate.j2")),
     ("django/site.nginx.j2", include_str!("../../recipes/django/site.nginx.j2")),
     ("django/target.j2", include_str!("../../recipes/django/target.j2")),
+    ("django/tls.nginx.j2", include_str!("../../recipes/django/tls.nginx.j2")),
     ("static.toml", include_str!("../../recipes/static.toml")),
     ("static/site.nginx.j2", include_str!("../../recipes/static/site.nginx.j2")),
 ];
