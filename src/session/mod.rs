@@ -135,7 +135,8 @@ pub trait Session: Send + Sync {
     /// [`Status::TimedOut`] and the next batch gets a new shell.
     fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply>;
 
-    /// Runs `command` in a channel of its own, with `body` as its standard input.
+    /// Runs `command` in a channel of its own, with `body` as its standard input. The replies end when the server has
+    /// freed the channel.
     fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply>;
 
     /// From now on, the host's shell ends by itself when this machine falls silent for a minute, so that

@@ -1,6 +1,7 @@
 //! Sends what a transfer is made of: several lots at once, each in a channel of its own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ struct Work {
     session: Arc<dyn Session>,
     waiting: Mutex<VecDeque<Lot>>,
     tally: Tally,
+    carried: AtomicUsize,
     coding: Coding,
     far: bool,
     hosts: usize,
@@ -58,6 +60,7 @@ impl Host {
             session: Arc::clone(&self.session),
             waiting: Mutex::new(transfer.lots.iter().cloned().collect()),
             tally: Tally::default(),
+            carried: AtomicUsize::new(0),
             coding: transfer.coding,
             far: transfer.far,
             hosts: transfer.hosts,
@@ -96,6 +99,7 @@ impl Host {
 
 /// Carries everything in so many channels at once, or in as many as the server allows.
 async fn drive(work: Arc<Work>, mut channels: usize, news: News) -> End {
+    let mut before = 0;
     loop {
         let mut set = JoinSet::new();
         for _ in 0..channels {
@@ -105,11 +109,12 @@ async fn drive(work: Arc<Work>, mut channels: usize, news: News) -> End {
         let ends = set.join_all().await;
         let left = !work.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         let stopped = ends.iter().any(|end| matches!(end, End::Failed(_) | End::Lost(_)));
-        // Whoever was done before another was refused did not see what that one left.
-        if !left || stopped || !ends.iter().any(|end| matches!(end, End::Done)) {
+        let carried = work.carried.load(Ordering::Relaxed);
+        if !left || stopped || carried == before {
             return judge(ends, left);
         }
-        channels = 1;
+        // Whoever was done before another was refused did not see what that one left.
+        (channels, before) = (1, carried);
     }
 }
 
@@ -169,6 +174,8 @@ async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
                     let seen = (total.saturating_mul(1_000_000) / micros).saturating_mul(work.hosts as u64);
                     *work.speed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
                 }
+                work.carried.fetch_add(1, Ordering::Relaxed);
+                while replies.recv().await.is_some() {}
                 return End::Done;
             }
             Reply::Ended { status, .. } => return End::Failed(status),
