@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own chores. Reads the arguments and runs one chore.
 
+mod bench;
 mod cargo;
 mod ci;
 mod failure;
@@ -25,6 +26,9 @@ Usage: cargo xtask CHORE
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
   lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there
+  bench [--only ROW]… [--tool TOOL]… [--runs N] [--keep]
+                            time the same job with ship and with other tools, and write the table into the README;
+                            --keep leaves its servers up for the next run
   layers                    check which module uses which, and the shape of every file";
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn run(arguments: &[String]) -> Result<u8> {
         ["test"] => test::run(None).map(|()| 0),
         ["test", "--only", tier] => test::run(Some(Tier::named(tier)?)).map(|()| 0),
         ["ci"] => ci::run().map(|()| 0),
+        ["bench", rest @ ..] => bench::run(rest).map(|()| 0),
         ["layers"] => layers::check().map(|()| 0),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

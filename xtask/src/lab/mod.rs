@@ -17,13 +17,15 @@ use std::time::Instant;
 use crate::failure::{During as _, Failure, Result};
 use crate::packages::{self, Tool};
 use crate::workspace;
-use access::Files;
-use engine::Engine;
 use image::Images;
-use machine::{Design, Found, HOSTS, Kind};
+use machine::{Found, HOSTS};
 use provision::Credentials;
-use record::Host;
 use sources::Distribution;
+
+pub use access::Files;
+pub use engine::Engine;
+pub use machine::{Design, Kind, Login};
+pub use record::Host;
 
 /// What `lab` needs on the machine, apart from debootstrap, which only the first build of the image needs.
 const TOOLS: [Tool; 4] = [
@@ -33,25 +35,24 @@ const TOOLS: [Tool; 4] = [
     Tool { program: "setsid", package: "util-linux" },
 ];
 
+/// Servers that are up, and how they are reached.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The engine that they run on.
+    pub engine: Engine,
+    /// Keys and settings for logins.
+    pub files: Files,
+    /// The servers, in the order of their designs.
+    pub hosts: Vec<Host>,
+}
+
 /// Brings the lab up, or finds it up, and returns the path of its `lab.json`.
 pub fn up() -> Result<PathBuf> {
     let started = Instant::now();
     let lab = workspace::lab()?;
-    let _turn = take_turn(&lab)?;
-    packages::ensure(&TOOLS)?;
-    let engine = Engine::find_or_start(&lab)?;
-    let images = image::ensure(&engine, &lab)?;
-    let files = Files::of(&lab);
-    let credentials = files.ensure_credentials()?;
-    let distribution = sources::read_machine()?;
-    start_machines(&engine, &lab, &images)?;
-    let mut found = machine::found(&engine, &lab)?;
-    found.sort_by_key(|machine| HOSTS.iter().position(|design| design.name == machine.host));
-    let prepared = in_parallel(&found, |found| prepare(&engine, found, &images, &credentials, &distribution))?;
-    let (hosts, host_keys): (Vec<Host>, Vec<String>) = prepared.into_iter().unzip();
-    files.write(&hosts, &host_keys.concat())?;
-    record::write(&lab, &files, &engine.words(), &hosts)?;
-    for host in &hosts {
+    let fleet = fleet(&lab, &HOSTS)?;
+    record::write(&lab, &fleet.files, &fleet.engine.words(), &fleet.hosts)?;
+    for host in &fleet.hosts {
         let https = host.https_port.map_or_else(String::new, |port| format!("  https://127.0.0.1:{port}"));
         println!(
             "{:5} {}@127.0.0.1:{}  http://127.0.0.1:{}{https}  container {}",
@@ -63,6 +64,38 @@ pub fn up() -> Result<PathBuf> {
     Ok(record)
 }
 
+/// Brings servers of these designs up, or finds them up. The folder holds their keys, and tells them from those of others.
+pub fn fleet(folder: &Path, designs: &[Design]) -> Result<Fleet> {
+    let lab = workspace::lab()?;
+    let _turn = take_turn(&lab)?;
+    packages::ensure(&TOOLS)?;
+    let engine = Engine::find_or_start(&lab)?;
+    let images = image::ensure(&engine, &lab)?;
+    let files = Files::of(folder);
+    let credentials = files.ensure_credentials()?;
+    let distribution = sources::read_machine()?;
+    start_machines(&engine, folder, &images, designs)?;
+    let mut machines: Vec<(Design, Found)> = Vec::new();
+    for found in machine::found(&engine, folder)? {
+        let design = designs.iter().find(|design| design.name == found.host);
+        machines.push((*design.ok_or_else(|| Failure::new(format!("There is no design of {}.", found.host)))?, found));
+    }
+    machines.sort_by_key(|(design, _)| designs.iter().position(|other| other.name == design.name));
+    let prepared = in_parallel(&machines, |(design, found)| {
+        prepare(&engine, *design, found, &images, &credentials, &distribution)
+    })?;
+    let (hosts, host_keys): (Vec<Host>, Vec<String>) = prepared.into_iter().unzip();
+    files.write(&hosts, &host_keys.concat())?;
+    Ok(Fleet { engine, files, hosts })
+}
+
+/// Removes the servers that belong to this folder, and returns how many there were.
+pub fn remove_fleet(engine: &Engine, folder: &Path) -> Result<usize> {
+    let count = machine::remove_all(engine, folder)?;
+    Files::of(folder).remove();
+    Ok(count)
+}
+
 /// Removes the hosts; with `all`, also stops the engine if the lab started it.
 pub fn down(all: bool) -> Result<()> {
     let lab = workspace::lab()?;
@@ -71,8 +104,7 @@ pub fn down(all: bool) -> Result<()> {
         println!("No Docker engine answers, so there is no host to remove.");
         return Ok(());
     };
-    let count = machine::remove_all(&engine, &lab)?;
-    Files::of(&lab).remove();
+    let count = remove_fleet(&engine, &lab)?;
     // It may never have been written.
     let _ = std::fs::remove_file(lab.join("lab.json"));
     println!("Removed {count} hosts. The images stay, so that the next start is quick.");
@@ -133,10 +165,10 @@ pub fn ssh(host: &str, command: &[String]) -> Result<u8> {
 }
 
 /// Starts what is stopped, makes what is missing, and replaces what was made from an older recipe.
-fn start_machines(engine: &Engine, lab: &Path, images: &Images) -> Result<()> {
+fn start_machines(engine: &Engine, lab: &Path, images: &Images, designs: &[Design]) -> Result<()> {
     let mut missing = Vec::new();
     let found = machine::found(engine, lab)?;
-    for design in HOSTS {
+    for design in designs.iter().copied() {
         match found.iter().find(|machine| machine.host == design.name) {
             Some(machine) if machine.image != design.kind.image(images) => {
                 println!("Replacing {}: its image is an older one.", machine.container);
@@ -171,15 +203,12 @@ fn start_machines(engine: &Engine, lab: &Path, images: &Images) -> Result<()> {
 /// Waits for a host, gives it what it must have, and finds out how it is reached.
 fn prepare(
     engine: &Engine,
+    design: Design,
     found: &Found,
     images: &Images,
     credentials: &Credentials,
     distribution: &Distribution,
 ) -> Result<(Host, String)> {
-    let design: Design = HOSTS
-        .into_iter()
-        .find(|design| design.name == found.host)
-        .ok_or_else(|| Failure::new(format!("The lab knows no host {}.", found.host)))?;
     provision::wait_for_boot(engine, &found.container)?;
     provision::provision(engine, &found.container, design, credentials, distribution)?;
     let https_port = match design.kind {
@@ -205,13 +234,13 @@ fn prepare(
 }
 
 /// Does the same for all at once; the first failure counts, after all have ended.
-fn in_parallel<T: Sync, R: Send>(all: &[T], each: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+pub fn in_parallel<T: Sync, R: Send>(all: &[T], each: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let each = &each;
     std::thread::scope(|scope| {
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || each(one))).collect();
         let ended: Vec<Result<R>> = threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(Failure::new("A thread of the lab ended early."))))
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Failure::new("A thread ended early."))))
             .collect();
         ended.into_iter().collect()
     })
@@ -226,8 +255,7 @@ fn take_turn(lab: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::machine::{Kind, Login};
-    use super::{HOSTS, in_parallel};
+    use super::{HOSTS, Kind, Login, in_parallel};
     use crate::failure::Failure;
 
     #[test]
