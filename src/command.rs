@@ -137,6 +137,8 @@ pub struct Command {
     environment: Vec<(String, EnvValue)>,
     sudo: bool,
     any_arguments: bool,
+    may_fail: bool,
+    secret_text: bool,
     timeout: Duration,
 }
 
@@ -163,6 +165,8 @@ impl Command {
             environment: Vec::new(),
             sudo: false,
             any_arguments: false,
+            may_fail: false,
+            secret_text: false,
             timeout: DEFAULT_TIMEOUT,
         }
     }
@@ -196,6 +200,28 @@ impl Command {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// Those that follow it in a batch run also where it fails.
+    pub fn tolerated(mut self) -> Self {
+        self.may_fail = true;
+        self
+    }
+
+    /// Whether those that follow it in a batch run also where it fails.
+    pub fn may_fail(&self) -> bool {
+        self.may_fail
+    }
+
+    /// Its text holds a secret: only ship's own proof of a password does.
+    pub fn with_secret_text(mut self) -> Self {
+        self.secret_text = true;
+        self
+    }
+
+    /// Whether something in it is secret, and may not be seen in the arguments of a process.
+    pub fn holds_secrets(&self) -> bool {
+        self.secret_text || self.environment.iter().any(|(_, value)| matches!(value, EnvValue::Secret(_)))
     }
 
     /// How long the command may take.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::command::Command;
-use crate::event::{Event, Sink};
+use crate::event::{Event, Sink, Stream};
 use crate::facts::images::{Engine, Images};
 use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
@@ -63,6 +63,17 @@ impl Answer {
         self.status.as_ref().is_some_and(Status::success)
     }
 
+    /// Keeps what it printed.
+    pub fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        let kept = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        if kept.len() + bytes.len() <= LONGEST_ANSWER {
+            kept.extend_from_slice(bytes);
+        }
+    }
+
     /// The last line that it printed, for messages.
     pub fn last_line(&self) -> String {
         let text = [&self.stdout[..], &self.stderr[..]].concat();
@@ -87,13 +98,7 @@ async fn collect(mut replies: mpsc::Receiver<Reply>, count: usize) -> Result<Vec
         match reply {
             Reply::Output { index, stream, bytes } => {
                 if let Some(answer) = answers.get_mut(index) {
-                    let kept = match stream {
-                        crate::event::Stream::Stdout => &mut answer.stdout,
-                        crate::event::Stream::Stderr => &mut answer.stderr,
-                    };
-                    if kept.len() + bytes.len() <= LONGEST_ANSWER {
-                        kept.extend_from_slice(&bytes);
-                    }
+                    answer.take(stream, &bytes);
                 }
             }
             Reply::Ended { index, status } => {
@@ -117,7 +122,7 @@ pub async fn give(session: &dyn Session, command: Command, input: &Secret) -> Re
         let _ = sender.try_send(Ok(chunk));
     }
     drop(sender);
-    collect(session.feed(command, body), 1).await.map(|answers| answers.into_iter().next().unwrap_or_default())
+    collect(session.feed(vec![command], body), 1).await.map(|answers| answers.into_iter().next().unwrap_or_default())
 }
 
 /// How much of the input of [`give`] is sent at once.
@@ -270,6 +275,10 @@ pub async fn lock_and_look(
     sink: &Sink,
 ) -> (Vec<Facts>, Vec<Refused>) {
     let until = Instant::now() + patience;
+    for (member, question) in members.iter().zip(questions) {
+        // The guard, and the upload of whoever asks what is there already.
+        member.session.warm(1 + usize::from(question.manifest));
+    }
     let first = members.iter().enumerate().min_by_key(|(_, member)| member.name.clone()).map(|(index, _)| index);
     let take = |index: usize, member: Member| {
         let question = questions.get(index).cloned().unwrap_or_default();

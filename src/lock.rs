@@ -77,6 +77,11 @@ pub fn acquire(layout: &Layout, holder: &Holder) -> Vec<Command> {
     ]
 }
 
+/// Frees the lock while the session lives on.
+pub fn release() -> Command {
+    Command::session("exec 8>&-")
+}
+
 /// Reads who holds the lock.
 pub fn holder(layout: &Layout) -> Command {
     Command::argv(["cat", &layout.holder()])

@@ -156,7 +156,7 @@ pub struct ChangeArgs {
     /// How long to wait for a lock that somebody else holds
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
     pub lock_wait: Option<Duration>,
-    /// Print round trips, channels and bytes of each host at the end
+    /// Print the time of each step, and round trips, channels and bytes of each host at the end
     #[arg(long)]
     pub timing: bool,
 }

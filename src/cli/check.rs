@@ -1,6 +1,7 @@
 //! `ship check` and `ship sudoers`: is every host ready, and what may the login user do as root.
 
 use super::args::{Global, SelectArgs};
+use super::check_docker;
 use super::look::Look;
 use super::machine::Machine;
 use super::project::{Project, ReleaseFacts, problems};
@@ -85,13 +86,26 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         async move { ask_sudo(&member, &commands).await }
     })
     .await;
+    let engines = each(&look.members, |index, member| {
+        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let compose = host.and_then(|host| look.project.compose(host));
+        let facts = facts.get(index).map(|(_, facts)| facts.clone()).unwrap_or_default();
+        async move {
+            match compose {
+                Some(compose) => check_docker::look(&member, &compose, &facts).await,
+                None => Vec::new(),
+            }
+        }
+    })
+    .await;
     let mut text = String::new();
     let mut wrong = look.refused.len();
     for refused in &look.refused {
         text.push_str(&format!("{}\n  ✗ {}\n", refused.host, refused.why));
         text.extend(refused.advice.iter().map(|advice| format!("    {advice}\n")));
     }
-    for (((member, (_, facts)), needs), rights) in look.members.iter().zip(&facts).zip(&wanted).zip(rights) {
+    let asked = rights.into_iter().zip(engines);
+    for (((member, (_, facts)), needs), (rights, engine)) in look.members.iter().zip(&facts).zip(&wanted).zip(asked) {
         text.push_str(&format!("{}\n  ✓ reachable, host key known, login as {}\n", member.name, facts.user));
         let mut bad = |line: String, advice: Option<String>| {
             wrong += 1;
@@ -111,6 +125,10 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         for lack in &needs.lacking {
             bad(lack.clone(), None);
         }
+        let (able, unable): (Vec<_>, Vec<_>) = engine.into_iter().partition(Result::is_ok);
+        for (line, advice) in unable.into_iter().filter_map(Result::err) {
+            bad(line, Some(advice));
+        }
         let has_password = member.target.sudo.is_some();
         let sudo = judge_sudo(needs, &rights, &facts.user, has_password);
         for line in sudo.bad {
@@ -121,6 +139,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
             text.push_str(&format!("    as root, with `visudo -f /etc/sudoers.d/{file}`, add:\n"));
             text.extend(sudo.missing.iter().map(|line| format!("      {line}\n")));
         }
+        text.extend(able.into_iter().flatten().map(|line| format!("  ✓ {line}\n")));
         text.extend(sudo.good.map(|line| format!("  ✓ {line}\n")));
         if !sudo.spare.is_empty() {
             text.push_str("  ! sudo does not allow these, which help on the way back from a release that crashed:\n");

@@ -41,7 +41,7 @@ pub async fn run(global: &Global, machine: &Machine, args: &EnvArgs) -> Result<(
                 return Err(Error::usage("which file is to be sent? `ship env push [ENV] FILE`"));
             };
             let whole = pushed(machine, file, *allow_placeholders)?;
-            changed(global, machine, select, change, Change::Push(whole)).await
+            changed(global, machine, select, change, Change::Push(file.clone(), whole)).await
         }
     }
 }
@@ -59,7 +59,7 @@ fn sorted(global: &Global, machine: &Machine, given: &EnvWords) -> Result<(Selec
 
 async fn list(global: &Global, machine: &Machine, select: &SelectArgs, show: bool) -> Result<(), Error> {
     let look = Look::connect(global, machine, select).await?;
-    let settings = match read(&look).await {
+    let settings = match read(&look, None).await {
         Ok(settings) => settings,
         Err(error) => {
             super::stage::close(&look.members).await;
@@ -175,7 +175,7 @@ async fn get(global: &Global, machine: &Machine, given: &EnvWords) -> Result<(),
         return Err(Error::usage("which setting is wanted? `ship env get [ENV] KEY`"));
     };
     let look = Look::connect(global, machine, &select).await?;
-    let settings = read(&look).await;
+    let settings = read(&look, None).await;
     super::stage::close(&look.members).await;
     let settings = settings?;
     super::look::refused(&look.refused)?;
@@ -306,7 +306,7 @@ async fn changed(
 ) -> Result<(), Error> {
     let project = Project::load(global, machine, &select, Filter::default(), &[])?;
     // What no file can hold is refused before any host is asked.
-    if !matches!(change, Change::Push(_)) {
+    if !matches!(change, Change::Push(..)) {
         change.applied(&File::default()).map_err(|(key, refused)| Error::usage(format!("{key}: {refused}")))?;
     }
     let what = match &change {
@@ -324,7 +324,7 @@ async fn changed(
             format!("Set {}", keys.join(", "))
         }
         Change::Unset(keys) => format!("Remove {}", keys.join(", ")),
-        Change::Push(file) => format!("Replace the settings by a file of {} variables", file.effective().len()),
+        Change::Push(_, file) => format!("Replace the settings by a file of {} variables", file.effective().len()),
     };
     operation::confirm(&project, machine, args.yes, &what)?;
     let look = Look::open(global, machine, project).await;

@@ -51,7 +51,7 @@ async fn change_all(machine: &Machine, look: &Look, change: &Change, patience: D
     if !held.is_empty() {
         return Err(Error::new(Kind::Refused, held.join("\n")).hint("`ship unlock` frees it"));
     }
-    let before = read(look).await?;
+    let before = read(look, change.pushed()).await?;
     let mut work = Vec::new();
     let mut after: Vec<(String, File)> = Vec::new();
     for (one, member) in before.iter().zip(&look.members) {

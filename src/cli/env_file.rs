@@ -20,12 +20,12 @@ pub struct Settings {
 }
 
 /// Reads the settings of every host that answered, in the order of the members. One that cannot be read is an
-/// error that names its place and no value.
-pub async fn read(look: &Look) -> Result<Vec<Settings>, Error> {
+/// error that names its place and no value. `pushed` is the file that is to replace it.
+pub async fn read(look: &Look, pushed: Option<&str>) -> Result<Vec<Settings>, Error> {
     let mut places = Vec::new();
     for member in &look.members {
         let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
-        let file = host.map_or_else(|| Ok(".env".to_owned()), |host| look.project.env_file(host))?;
+        let file = host.map_or_else(|| Ok(".env".to_owned()), |host| look.project.env_file(host, pushed))?;
         places.push(Place::new(&member.layout, &file));
     }
     let answers = each(&look.members, |index, member| {

@@ -160,7 +160,7 @@ async fn show(
     }
     let (leash, body) = mpsc::channel(1);
     let mut leash = Some(leash);
-    let mut replies = member.session.feed(wanted, body);
+    let mut replies = member.session.feed(vec![wanted], body);
     let mut partial: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
     let mut last = String::new();
     let mut deadline = None;

@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub mod args;
 pub mod check;
+mod check_docker;
 pub mod deploy;
 pub mod env;
 pub mod env_change;

@@ -11,6 +11,7 @@ use super::prompt;
 use super::stage::{Stage, close};
 use crate::error::Error;
 use crate::event::{Event, Sink};
+use crate::execute::timing::Times;
 use crate::execute::{Reconnect, Run, execute};
 use crate::facts::Facts;
 use crate::fleet::{self, Member, Question};
@@ -85,7 +86,9 @@ pub async fn carry_out(stage: Stage, machine: &Machine, plan: Plan, fleet: Fleet
     let members = fleet.members.clone();
     let clock = machine.clock;
     let (by, url) = (machine.who(), machine.ci_url());
+    let times: Arc<Times> = Arc::default();
     let run = Run {
+        times: Arc::clone(&times),
         plan: Arc::new(plan),
         sessions: members.iter().map(|member| Arc::clone(&member.session)).collect(),
         sink: stage.sink.clone(),
@@ -101,6 +104,9 @@ pub async fn carry_out(stage: Stage, machine: &Machine, plan: Plan, fleet: Fleet
     };
     let conclusion = execute(run).await;
     if timing {
+        for text in times.lines() {
+            stage.sink.emit(Event::Notice { host: None, text }).await;
+        }
         for member in &members {
             let usage = member.session.usage();
             let text = format!(

@@ -23,6 +23,7 @@ use crate::document::{self, Place, Problem, Problems};
 use crate::error::Error;
 use crate::event::Phase;
 use crate::layout::{Layout, ReleaseId};
+use crate::plan::env_files;
 use crate::plan::render::{Filter, PlannedStep, steps};
 use crate::plan::setup::SetupStep;
 use crate::secret::Secret;
@@ -419,9 +420,12 @@ impl Project {
         self.steps_to_check(host).is_ok_and(|steps| steps.iter().filter(of_deploy).any(|planned| holds(&planned.step)))
     }
 
-    /// The settings file of `ship env` on `host`, relative to `shared/`.
-    pub fn env_file(&self, host: &Host) -> Result<String, Error> {
-        let Some(node) = &self.recipe.env_file else { return Ok(".env".to_owned()) };
+    /// The settings file of `ship env` on `host`, relative to `shared/`; `pushed` is the file that is to replace it.
+    pub fn env_file(&self, host: &Host, pushed: Option<&str>) -> Result<String, Error> {
+        let Some(node) = &self.recipe.env_file else {
+            let steps = self.steps_to_check(host).map_err(|found| problems(&found, false))?;
+            return env_files::chosen(&steps, pushed).map_err(Error::usage);
+        };
         let known = KnownSecrets::Values(self.secrets.clone());
         let run = RunFacts { checking: true, ..self.run_facts(&ReleaseFacts::default()) };
         let scope = self.scope(Some(host), &run, &known).map_err(|found| problems(&found, false))?;

@@ -106,6 +106,11 @@ async fn change(global: &Global, machine: &Machine, act: Act, args: &ServiceChan
 
 /// `ship service down`: the containers of the whole project go, and with `--volumes` what they have stored.
 async fn down(global: &Global, machine: &Machine, args: &ServiceDown) -> Result<(), Error> {
+    let (inventory, _) = definitions(global, machine)?;
+    if let Some(word) = args.select.environment.as_ref().filter(|word| inventory.environment(word).is_none()) {
+        return Err(Error::usage(format!("there is no environment `{word}`"))
+            .hint("`down` is for the whole project; `ship service stop NAME` stops one service"));
+    }
     let project = Project::load(global, machine, &args.select, Filter::default(), &[])?;
     if !services::are_containers(&project) {
         return Err(Error::usage("`down` is for Compose projects; units are stopped with `ship service stop`"));

@@ -3,23 +3,26 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
 use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
 use crate::execute::lifeline::Lifeline;
-use crate::fleet::ask;
+use crate::execute::timing::Times;
+use crate::fleet::{Answer, ask};
 use crate::output::Lines;
 use crate::plan::Transfer;
-use crate::session::{Body, Lost, Reply, Session, Status};
-use crate::step::{Action, Derive, Feed, Poll, Sample, Task, Verdict};
+use crate::session::{Lost, Session, Status};
+use crate::step::{Action, Task};
 
+mod asking;
+mod batch;
 mod detached;
 mod transfer;
+
+use batch::Batch;
 
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
@@ -70,6 +73,8 @@ pub struct Host {
     pub line: Option<Arc<Lifeline>>,
     /// What goes on alone on the hosts when this run is stopped at once.
     pub alone: Arc<Mutex<Vec<String>>>,
+    /// How long its tasks took.
+    pub times: Arc<Times>,
 }
 
 /// A task that has begun.
@@ -101,7 +106,7 @@ impl Host {
     /// A host at the beginning of a run.
     pub fn new(name: String, session: Arc<dyn Session>, sink: Sink) -> Self {
         let next_task = Arc::new(AtomicU32::new(0));
-        Self { name, session, sink, next_task, line: None, alone: Arc::default() }
+        Self { name, session, sink, next_task, line: None, alone: Arc::default(), times: Arc::default() }
     }
 
     /// Carries out `tasks` in order and stops at the first that fails or, once `cancel` is set, between two.
@@ -112,39 +117,58 @@ impl Host {
         transfer: Option<&Transfer>,
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
+        self.carry_out_and(phase, tasks, transfer, Vec::new(), cancel).await.map(|_| ())
+    }
+
+    /// Carries out `tasks` and then, as far as possible on the same way, runs `quiet`, of which nothing is told;
+    /// gives back whether all of those did what they should.
+    pub async fn carry_out_and(
+        &self,
+        phase: Phase,
+        tasks: &[Task],
+        transfer: Option<&Transfer>,
+        mut quiet: Vec<Command>,
+        cancel: &CancellationToken,
+    ) -> Result<bool, Stop> {
         let mut rest: VecDeque<Task> = tasks.iter().cloned().collect();
-        while let Some(first) = rest.front() {
+        while !rest.is_empty() {
             if cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
-            if matches!(first.action, Action::Command(_)) {
-                let together = rest.iter().take_while(|task| travels_together(task)).count().max(1);
-                let batch: Vec<Task> = rest.drain(..together.min(rest.len())).collect();
-                self.commands(phase, &batch, cancel).await?;
-                continue;
+            let mut batch = Batch::next(&mut rest);
+            if rest.is_empty() && batch.has_room() {
+                batch.quiet = std::mem::take(&mut quiet);
             }
-            let Some(task) = rest.pop_front() else { break };
-            match &task.action {
-                Action::Command(_) => {}
-                Action::Poll(poll) => self.poll(phase, &task, poll, cancel).await?,
-                Action::Detached(detached) => self.detached(phase, &task, detached, cancel).await?,
-                Action::Transfer => {
-                    if let Some(transfer) = transfer {
-                        self.transfer(phase, &task, transfer).await?;
-                    }
+            let Some(alone) = batch.alone.take() else {
+                let came = self.send(phase, &batch, transfer, cancel).await?;
+                if came.tasks < batch.tasks.len() {
+                    // The shell went with a task that may fail: what was behind it was not begun.
+                    quiet = batch.quiet;
+                    batch.asking.into_iter().for_each(|task| rest.push_front(task));
+                    batch.tasks.drain(came.tasks..).rev().for_each(|task| rest.push_front(task));
+                } else if let (Some(task), Some((running, answer))) = (&batch.asking, came.answer) {
+                    let following = self.answered(task, running, answer, cancel).await?;
+                    following.into_iter().rev().for_each(|task| rest.push_front(task));
+                } else if rest.is_empty() && !batch.quiet.is_empty() {
+                    return Ok(came.quiet);
                 }
+                continue;
+            };
+            match &alone.action {
+                Action::Detached(detached) => self.detached(phase, &alone, detached, cancel).await?,
                 Action::Send(sending) => {
                     let total = Some(sending.load.total());
-                    self.fed(phase, &task, sending.command.clone(), sending.load.clone().start(), total).await?;
+                    self.fed(phase, &alone, sending.command.clone(), sending.load.clone().start(), total).await?;
                 }
-                Action::Feed(feed) => self.feed(phase, &task, feed).await?,
-                Action::Derive(derive) => {
-                    let following = self.derive(phase, &task, derive).await?;
-                    following.into_iter().rev().for_each(|task| rest.push_front(task));
-                }
+                Action::Feed(feed) => self.feed(phase, &alone, feed).await?,
+                Action::Command(_) | Action::Poll(_) | Action::Derive(_) | Action::Transfer => {}
             }
         }
-        Ok(())
+        if quiet.is_empty() {
+            return Ok(true);
+        }
+        let answers = ask(self.session.as_ref(), quiet).await;
+        Ok(answers.is_ok_and(|answers| answers.iter().all(Answer::success)))
     }
 
     async fn start(&self, phase: Phase, task: &Task) -> Running {
@@ -192,6 +216,8 @@ impl Host {
             }
         }
         let result = result(&running);
+        let millis = u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.times.add(running.phase, &running.name, millis);
         self.sink
             .emit(Event::TaskFinished {
                 task: running.reference.clone(),
@@ -199,7 +225,7 @@ impl Host {
                 name: running.name.clone(),
                 result: result.clone(),
                 own: running.own,
-                millis: u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                millis,
             })
             .await;
         result
@@ -257,217 +283,6 @@ impl Host {
         }
         Stop::Lost { task: task.to_owned(), reason: lost.reason }
     }
-
-    /// Sends commands together. A single command with attempts left is sent again when it fails.
-    async fn commands(&self, phase: Phase, batch: &[Task], cancel: &CancellationToken) -> Result<(), Stop> {
-        let attempts = match batch {
-            [single] => single.attempts.max(1),
-            _ => 1,
-        };
-        for attempt in 1..=attempts {
-            let last = attempt == attempts || cancel.is_cancelled();
-            match self.commands_once(phase, batch, last, cancel).await {
-                Err(Stop::Failed { task, failure }) if !last => {
-                    let text = format!("{task}: {}; trying again ({attempt} of {attempts} failed)", failure.status);
-                    self.sink.emit(Event::Warning { host: Some(self.name.clone()), text }).await;
-                    tokio::time::sleep(batch.first().map_or(Duration::ZERO, |task| task.pause)).await;
-                }
-                other => return other,
-            }
-        }
-        Ok(())
-    }
-
-    async fn commands_once(
-        &self,
-        phase: Phase,
-        batch: &[Task],
-        last: bool,
-        cancel: &CancellationToken,
-    ) -> Result<(), Stop> {
-        let commands = batch.iter().filter_map(|task| task.command().cloned()).collect();
-        let mut replies = self.session.run(commands);
-        let mut running: Option<Running> = None;
-        let mut finished = 0;
-        let mut interrupted = false;
-        loop {
-            let reply = tokio::select! {
-                reply = replies.recv() => reply,
-                () = cancel.cancelled(), if !interrupted => {
-                    // The running command ends; the rest of the batch is not started.
-                    interrupted = true;
-                    self.session.interrupt().await;
-                    continue;
-                }
-            };
-            let Some(reply) = reply else { break };
-            match reply {
-                Reply::Started { index } => {
-                    if let Some(task) = batch.get(index) {
-                        running = Some(self.start(phase, task).await);
-                    }
-                }
-                Reply::Output { stream, bytes, .. } => {
-                    if let Some(running) = &mut running {
-                        self.print(running, stream, &bytes).await;
-                    }
-                }
-                Reply::Ended { index, status } => {
-                    finished = index + 1;
-                    let (Some(task), Some(running)) = (batch.get(index), running.take()) else { continue };
-                    if status.success() {
-                        self.done(running).await;
-                    } else {
-                        // The answer to `explain` needs the shell, and this batch is over.
-                        while replies.recv().await.is_some() {}
-                        let advice = advice(task, &status);
-                        if last {
-                            return self.failed(running, task, describe(&status), advice).await;
-                        }
-                        let failure = running.failure(describe(&status), advice);
-                        self.end(running, |_| TaskResult::Tolerated(failure.clone())).await;
-                        return Err(Stop::Failed { task: task.name.clone(), failure });
-                    }
-                }
-                Reply::Lost(lost) => {
-                    let name = running.as_ref().map(|running| running.name.clone());
-                    let next = || batch.get(finished).map(|task| task.name.clone());
-                    let name = name.or_else(next).unwrap_or_default();
-                    return Err(self.lost(running, &name, lost).await);
-                }
-                Reply::Sent { .. } => {}
-            }
-        }
-        if finished == batch.len() {
-            Ok(())
-        } else if interrupted {
-            Err(Stop::Cancelled)
-        } else {
-            let lost = Lost { reason: "the host stopped answering without a status".to_owned() };
-            let name = batch.get(finished).map(|task| task.name.clone()).unwrap_or_default();
-            Err(self.lost(running, &name, lost).await)
-        }
-    }
-
-    async fn poll(&self, phase: Phase, task: &Task, poll: &Poll, cancel: &CancellationToken) -> Result<(), Stop> {
-        let mut running = self.start(phase, task).await;
-        let mut samples: Vec<Sample> = Vec::new();
-        loop {
-            if cancel.is_cancelled() {
-                let status = "interrupted".to_owned();
-                self.end(running, |running| TaskResult::Failed(running.failure(status, None))).await;
-                return Err(Stop::Cancelled);
-            }
-            let answers = match ask(self.session.as_ref(), vec![poll.probe.clone()]).await {
-                Ok(answers) => answers,
-                Err(lost) => return Err(self.lost(Some(running), &task.name, lost).await),
-            };
-            let Some(answer) = answers.first() else { continue };
-            samples.push(Sample {
-                elapsed: running.began.elapsed(),
-                success: answer.success(),
-                output: String::from_utf8_lossy(&answer.stdout).into_owned(),
-            });
-            match poll.judge.verdict(&samples) {
-                Verdict::Done => {
-                    self.done(running).await;
-                    return Ok(());
-                }
-                Verdict::Failed(why) => return self.failed(running, task, why, None).await,
-                Verdict::Again(seen) => {
-                    if running.began.elapsed() >= poll.within {
-                        let last = answer.last_line();
-                        if !last.is_empty() {
-                            running.keep(&last);
-                        }
-                        let status = format!("not so within {} s: {seen}", poll.within.as_secs_f32());
-                        return self.failed(running, task, status, None).await;
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(poll.interval) => {}
-                () = cancel.cancelled() => {}
-            }
-        }
-    }
-
-    /// Asks, and gives back the tasks that follow. The answer is not shown: it may hold secrets.
-    async fn derive(&self, phase: Phase, task: &Task, derive: &Derive) -> Result<Vec<Task>, Stop> {
-        let mut running = self.start(phase, task).await;
-        let answers = match ask(self.session.as_ref(), vec![derive.question.clone()]).await {
-            Ok(answers) => answers,
-            Err(lost) => return Err(self.lost(Some(running), &task.name, lost).await),
-        };
-        let answer = answers.into_iter().next().unwrap_or_default();
-        let mut lines = Lines::default();
-        let mut said = lines.push(&bytes::Bytes::from(answer.stderr));
-        said.extend(lines.finish());
-        for line in said.iter().filter_map(|line| derive.decide.shown(line)) {
-            self.line(&mut running, Stream::Stderr, line).await;
-        }
-        let (status, advice) = match &answer.status {
-            Some(status) if status.success() => match derive.decide.tasks(&String::from_utf8_lossy(&answer.stdout)) {
-                Ok(mut following) => {
-                    following.iter_mut().for_each(|next| next.tolerate |= task.tolerate);
-                    self.done(running).await;
-                    return Ok(following);
-                }
-                Err(why) => (why, None),
-            },
-            Some(status) => (describe(status), advice(task, status)),
-            None => ("it was not asked".to_owned(), None),
-        };
-        self.failed(running, task, status, advice).await.map(|()| Vec::new())
-    }
-
-    async fn feed(&self, phase: Phase, task: &Task, feed: &Feed) -> Result<(), Stop> {
-        let (sender, body) = mpsc::channel(1);
-        let _ = sender.try_send(Ok(bytes::Bytes::copy_from_slice(feed.text.expose().as_bytes())));
-        drop(sender);
-        self.fed(phase, task, feed.command.clone(), body, None).await
-    }
-
-    /// Runs `command` with `body` as its standard input; how far that is sent is told where `total` is known.
-    async fn fed(
-        &self,
-        phase: Phase,
-        task: &Task,
-        command: Command,
-        body: Body,
-        total: Option<u64>,
-    ) -> Result<(), Stop> {
-        let mut running = self.start(phase, task).await;
-        let mut replies = self.session.feed(command, body);
-        while let Some(reply) = replies.recv().await {
-            match reply {
-                Reply::Output { stream, bytes, .. } => self.print(&mut running, stream, &bytes).await,
-                Reply::Sent { bytes } => {
-                    if let Some(total) = total {
-                        let task = running.reference.clone();
-                        self.sink.emit(Event::TaskProgress { task, sent: bytes, total }).await;
-                    }
-                }
-                Reply::Ended { status, .. } => {
-                    if status.success() {
-                        self.done(running).await;
-                        return Ok(());
-                    }
-                    let advice = advice(task, &status);
-                    return self.failed(running, task, describe(&status), advice).await;
-                }
-                Reply::Lost(lost) => return Err(self.lost(Some(running), &task.name, lost).await),
-                Reply::Started { .. } => {}
-            }
-        }
-        let lost = Lost { reason: "the upload ended without a status".to_owned() };
-        Err(self.lost(Some(running), &task.name, lost).await)
-    }
-}
-
-/// Commands whose failure ends the phase can be sent together: the host stops at the first by itself.
-fn travels_together(task: &Task) -> bool {
-    matches!(task.action, Action::Command(_)) && task.attempts <= 1 && !task.tolerate
 }
 
 /// What a status means, for people.

@@ -39,13 +39,21 @@ impl Session for Lifeline {
         self.session().run(batch)
     }
 
-    fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
-        self.session().feed(command, body)
+    fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply> {
+        self.session().feed(batch, body)
+    }
+
+    fn warm(&self, shells: usize) {
+        self.session().warm(shells);
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
         let session = self.session();
         Box::pin(async move { session.guard().await })
+    }
+
+    fn unguard(&self) {
+        self.session().unguard();
     }
 
     fn interrupt(&self) -> BoxFuture<'_, ()> {

@@ -6,26 +6,30 @@
 //! (`report`).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::command::Command;
 use crate::event::{Event, HostState, HostSummary, Outcome, Phase, Sink};
-use crate::fleet::ask;
-use crate::plan::Plan;
+use crate::lock;
 use crate::plan::record::{HistoryEntry, append_history};
+use crate::plan::{HostPlan, Plan};
 use crate::session::{BoxFuture, Session};
-use crate::step::Task;
+use crate::step::{Action, Task};
 
 pub mod host;
 pub mod lifeline;
 pub mod local;
 pub mod setup;
+pub mod timing;
 
 use host::{Host, Stop};
 use lifeline::Lifeline;
+use timing::Times;
 
 /// Finds a host again after its connection was lost, with the deploy lock.
 pub trait Reconnect: Send + Sync {
@@ -68,6 +72,8 @@ pub struct Run {
     pub abort: CancellationToken,
     /// How a host is found again.
     pub reconnect: Arc<dyn Reconnect>,
+    /// How long its tasks took.
+    pub times: Arc<Times>,
     /// Who, and when it ended, for the history.
     pub history: Arc<dyn Fn() -> HistoryEntry + Send + Sync>,
 }
@@ -88,6 +94,9 @@ struct Execution {
     hosts: Vec<Host>,
     /// Hosts whose connection or shell was lost: the deploy lock went with it.
     lost: BTreeSet<usize>,
+    /// Hosts whose history is written and whose lock is free.
+    closed: BTreeSet<usize>,
+    began: Instant,
     standings: Arc<Mutex<Vec<Standing>>>,
 }
 
@@ -105,12 +114,19 @@ pub async fn execute(run: Run) -> Conclusion {
         .map(|(index, (plan, session))| {
             let line = Arc::new(Lifeline::new(Arc::clone(session), Arc::clone(&run.reconnect), index));
             let session: Arc<dyn Session> = Arc::clone(&line) as Arc<dyn Session>;
-            let alone = Arc::clone(&alone);
-            Host { line: Some(line), alone, ..Host::new(plan.host.clone(), session, run.sink.clone()) }
+            let (alone, times) = (Arc::clone(&alone), Arc::clone(&run.times));
+            Host { line: Some(line), alone, times, ..Host::new(plan.host.clone(), session, run.sink.clone()) }
         })
         .collect();
     let (plan, abort) = (Arc::clone(&run.plan), run.abort.clone());
-    let mut execution = Execution { run, hosts, lost: BTreeSet::new(), standings: Arc::clone(&standings) };
+    let mut execution = Execution {
+        run,
+        hosts,
+        lost: BTreeSet::new(),
+        closed: BTreeSet::new(),
+        began: Instant::now(),
+        standings: Arc::clone(&standings),
+    };
     let outcome = tokio::select! {
         outcome = execution.run() => outcome,
         () = abort.cancelled() => Outcome::NeedsPerson,
@@ -128,9 +144,9 @@ pub async fn execute(run: Run) -> Conclusion {
 
 impl Execution {
     async fn run(&mut self) -> Outcome {
-        let began = Instant::now();
         let outcome = self.phases().await;
-        self.write_history(outcome, began).await;
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
+        self.close(outcome, &all).await;
         outcome
     }
 
@@ -170,15 +186,26 @@ impl Execution {
         if reached.is_empty() {
             return self.verdict(Outcome::Failed);
         }
-        // A failure here is reported and undoes nothing, and an interrupt too comes too late to undo.
-        let never = CancellationToken::new();
-        self.phase(Phase::Finish, &reached, &never).await;
-        self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed })
+        let outcome = self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed });
+        let plan = Arc::clone(&self.run.plan);
+        let work = |host: &HostPlan| !host.finish.is_empty() || !split(&plan, host).1.is_empty();
+        let busy: Vec<usize> =
+            reached.iter().copied().filter(|index| plan.hosts.get(*index).is_some_and(work)).collect();
+        if !busy.is_empty() {
+            self.announce(Phase::Finish, &busy, None).await;
+            let began = Instant::now();
+            let failed = self.close(outcome, &busy).await;
+            self.finished(Phase::Finish, began).await;
+            if !failed.is_empty() {
+                return self.put_back_all(&reached, Outcome::Failed).await;
+            }
+        }
+        outcome
     }
 
-    fn unknown(&self, index: usize) -> bool {
+    fn progress(&self, index: usize) -> Option<Progress> {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-        standings.get(index).is_some_and(|standing| standing.progress == Progress::Unknown)
+        standings.get(index).map(|standing| standing.progress.clone())
     }
 
     /// `otherwise`, unless some host needs a person.
@@ -224,20 +251,6 @@ impl Execution {
         stopped
     }
 
-    /// A phase of `hosts`; gives back those that stopped.
-    async fn phase(&mut self, phase: Phase, hosts: &[usize], cancel: &CancellationToken) -> Vec<(usize, Stop)> {
-        let work = |index: &&usize| self.run.plan.hosts.get(**index).is_some_and(|host| !host.tasks(phase).is_empty());
-        let busy: Vec<usize> = hosts.iter().filter(work).copied().collect();
-        if busy.is_empty() {
-            return Vec::new();
-        }
-        self.announce(phase, &busy, None).await;
-        let began = Instant::now();
-        let stopped = self.phase_on(phase, &busy, cancel, None).await;
-        self.finished(phase, began).await;
-        stopped
-    }
-
     /// Carries out a phase's tasks, or one `stage` of `prepare`, on `hosts` at once. In `prepare` one failure
     /// stops the rest at their next task.
     async fn phase_on(
@@ -255,7 +268,11 @@ impl Execution {
             self.stand(index, phase, None);
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
-                let tasks = stage.map_or(own.tasks(phase), |stage| own.stage(stage));
+                let tasks = match (stage, phase) {
+                    (Some(stage), _) => own.stage(stage),
+                    (None, Phase::Publish) => split(&plan, own).0,
+                    (None, phase) => own.tasks(phase),
+                };
                 let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
                 if stage.is_some() && result.is_err() {
                     cancel.cancel();
@@ -295,6 +312,7 @@ impl Execution {
             next_task: Arc::clone(&host.next_task),
             line: host.line.clone(),
             alone: Arc::clone(&host.alone),
+            times: Arc::clone(&host.times),
         })
     }
 
@@ -335,8 +353,9 @@ impl Execution {
     async fn put_back_all(&mut self, reached: &[usize], outcome: Outcome) -> Outcome {
         self.put_back(reached).await;
         // Not those in neither state, where `current` may still point at the new release.
-        let waiting: Vec<usize> =
-            (0..self.hosts.len()).filter(|index| !reached.contains(index) && !self.unknown(*index)).collect();
+        let waiting: Vec<usize> = (0..self.hosts.len())
+            .filter(|index| !reached.contains(index) && self.progress(*index) != Some(Progress::Unknown))
+            .collect();
         self.discard(&waiting, &[]).await;
         self.verdict(outcome)
     }
@@ -406,39 +425,91 @@ impl Execution {
         self.finished(Phase::PutBack, began).await;
     }
 
-    /// Tells every host that can be reached how the run ended.
-    async fn write_history(&self, outcome: Outcome, began: Instant) {
-        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let summaries = conclude(&self.run.plan, outcome, &standings).hosts;
-        let entry = (self.run.history)();
-        let plan = &self.run.plan;
+    /// Ends the run on `hosts`, where that was not done yet: what their `finish` has to do where the new release is
+    /// live, how the run ended, and the lock is free. A failure here is reported and undoes nothing, and an interrupt
+    /// too comes too late to undo. Gives back the hosts that failed at what was left of `publish`.
+    async fn close(&mut self, outcome: Outcome, hosts: &[usize]) -> Vec<usize> {
         let mut set = JoinSet::new();
-        for ((own, host), summary) in plan.hosts.iter().zip(&self.hosts).zip(summaries) {
-            let entry = HistoryEntry {
-                action: Some(plan.action),
-                environment: plan.environment.clone(),
-                release: plan.release.to_string(),
-                revision: plan.revision.clone(),
-                description: plan.description.clone(),
-                outcome: outcome_word(outcome).to_owned(),
-                state: summary.state.name().to_owned(),
-                why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
-                before: summary.before,
-                millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                ..entry.clone()
-            };
-            let command = append_history(&own.layout, &entry);
-            let (session, name, sink) = (Arc::clone(&host.session), host.name.clone(), self.run.sink.clone());
+        for &index in hosts.iter().filter(|index| !self.closed.contains(*index)) {
+            let (Some(host), Some(command)) = (self.host(index), self.last_word(index, outcome)) else { continue };
+            let published = self.progress(index) == Some(Progress::Published);
+            let (plan, session) = (Arc::clone(&self.run.plan), Arc::clone(&host.session));
             set.spawn(async move {
-                let answers = ask(session.as_ref(), vec![command]).await;
-                if !answers.is_ok_and(|answers| answers.iter().all(crate::fleet::Answer::success)) {
-                    let text = "the history could not be written".to_owned();
-                    sink.emit(Event::Warning { host: Some(name), text }).await;
+                let own = plan.hosts.get(index).filter(|_| published);
+                let left = own.map_or(&[][..], |own| split(&plan, own).1);
+                let finish = own.map_or(&[][..], |own| &own.finish);
+                let tasks: Vec<Task> = left.iter().chain(finish).cloned().collect();
+                let quiet = vec![command.tolerated(), lock::release()];
+                let never = CancellationToken::new();
+                let before = host.next_task.load(Ordering::Relaxed);
+                let result = host.carry_out_and(Phase::Finish, &tasks, None, quiet, &never).await;
+                let begun = host.next_task.load(Ordering::Relaxed).saturating_sub(before);
+                if let Err(stop) = &result
+                    && usize::try_from(begun).is_ok_and(|begun| begun <= left.len())
+                    && !left.is_empty()
+                {
+                    return (index, Err((stop.clone(), true)));
                 }
+                session.unguard();
+                if !matches!(result, Ok(true)) {
+                    let text = "the history could not be written".to_owned();
+                    host.sink.emit(Event::Warning { host: Some(host.name), text }).await;
+                }
+                (index, result.map(|_| ()).map_err(|stop| (stop, false)))
             });
         }
-        while set.join_next().await.is_some() {}
+        let mut failed = Vec::new();
+        while let Some(joined) = set.join_next().await {
+            match joined {
+                Ok((index, result)) => {
+                    let unpublished = matches!(result, Err((_, true)));
+                    if let Err((stop, _)) = result {
+                        self.set(index, Progress::Published, Some(stop.why()));
+                        if matches!(stop, Stop::Lost { .. }) {
+                            self.lost.insert(index);
+                        }
+                    }
+                    if unpublished {
+                        failed.push(index);
+                    } else {
+                        self.closed.insert(index);
+                    }
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+        }
+        failed
     }
+
+    /// What the host at `index` is told of how the run ended.
+    fn last_word(&self, index: usize, outcome: Outcome) -> Option<Command> {
+        let plan = &self.run.plan;
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let summary = conclude(plan, outcome, &standings).hosts.into_iter().nth(index)?;
+        let entry = HistoryEntry {
+            action: Some(plan.action),
+            environment: plan.environment.clone(),
+            release: plan.release.to_string(),
+            revision: plan.revision.clone(),
+            description: plan.description.clone(),
+            outcome: outcome_word(outcome).to_owned(),
+            state: summary.state.name().to_owned(),
+            why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
+            before: summary.before,
+            millis: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..(self.run.history)()
+        };
+        Some(append_history(&plan.hosts.get(index)?.layout, &entry))
+    }
+}
+
+/// The tasks of `publish`, and those of them that can wait until `finish`: ship's own records at the end, where no
+/// other host has to hear first that this one is live.
+fn split<'a>(plan: &Plan, own: &'a HostPlan) -> (&'a [Task], &'a [Task]) {
+    let record = |task: &&Task| task.own && !task.tolerate && matches!(task.action, Action::Command(_));
+    let left = if plan.hosts.len() == 1 { own.publish.iter().rev().take_while(record).count() } else { 0 };
+    own.publish.split_at(own.publish.len() - left)
 }
 
 /// The word of the history for how a run ended.

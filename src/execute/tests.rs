@@ -64,7 +64,7 @@ impl Session for Actor {
             match fate {
                 Fate::Exit(code) => {
                     sender.try_send(Reply::Ended { index, status: Status::Exited(code) }).unwrap();
-                    if code != 0 {
+                    if code != 0 && !command.may_fail() {
                         break;
                     }
                 }
@@ -87,9 +87,13 @@ impl Session for Actor {
         receiver
     }
 
-    fn feed(&self, command: Command, _: Body) -> mpsc::Receiver<Reply> {
-        self.run(vec![command])
+    fn feed(&self, batch: Vec<Command>, _: Body) -> mpsc::Receiver<Reply> {
+        self.run(batch)
     }
+
+    fn warm(&self, _: usize) {}
+
+    fn unguard(&self) {}
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
         Box::pin(async { Ok(()) })
@@ -214,6 +218,7 @@ fn play(plan: Plan, rules: &[Rule], reconnects: bool) -> Seen {
             abort: stage.abort.clone(),
             reconnect: Arc::new(Again(Arc::clone(&stage), names)),
             history: Arc::new(HistoryEntry::default),
+            times: Arc::default(),
         };
         let listening = tokio::spawn(async move {
             let mut events = Vec::new();
@@ -417,4 +422,30 @@ fn text_for_a_command_is_never_shown() {
     let seen = play(plan, &[], true);
     assert_eq!((seen.states(), seen.heard("tee").len()), (vec![HostState::Live], 1));
     assert!(!format!("{:?}", seen.events).contains("s3cret"));
+}
+
+#[test]
+fn the_last_words_to_a_single_host_travel_together() {
+    let mut plan = plan(&["web1"], &[&[0]], 0);
+    plan.hosts[0].publish.push(Task::own("Mark", Command::argv(["mark"])));
+    let seen = play(plan, &[], true);
+    assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Done, vec![HostState::Live]));
+    let told: Vec<bool> = seen.heard.iter().map(|line| line.contains("history.jsonl")).collect();
+    assert_eq!(told.iter().filter(|told| **told).count(), 1, "{:?}", seen.heard);
+    assert!(seen.position("web1: restart") < seen.position("web1: mark"));
+    assert!(seen.position("web1: mark") < seen.position("web1: finish"));
+    assert_eq!(seen.heard.last().map(String::as_str), Some("web1: exec 8>&-"));
+}
+
+#[test]
+fn a_single_host_that_cannot_be_marked_live_is_put_back() {
+    for fate in [Fate::Exit(1), Fate::Lose] {
+        let mut plan = plan(&["web1"], &[&[0]], 0);
+        plan.hosts[0].publish.push(Task::own("Mark", Command::argv(["mark"])));
+        let seen = play(plan, &[("web1", "mark", fate)], true);
+        assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Failed, vec![HostState::PutBack]), "{fate:?}");
+        assert_eq!(seen.heard("finish").len(), 0);
+        let why = seen.conclusion.hosts[0].why.clone().unwrap();
+        assert!(why.starts_with("Mark: "), "{why}");
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
-use super::{HostPlan, Obstacle, Plan, env_files, lot, prune, record};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, lot, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -77,6 +77,7 @@ pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obst
             ));
         }
         obstacles.extend(env_files::obstacles(&host));
+        obstacles.extend(compose_files::obstacles(&host));
         match host_plan(common, &host, count) {
             Ok(plan) => plans.push(plan),
             Err(found) => obstacles.extend(found),

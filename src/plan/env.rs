@@ -14,11 +14,19 @@ pub enum Change {
     Set(Vec<(String, Secret)>),
     /// None of these.
     Unset(Vec<String>),
-    /// Exactly this file.
-    Push(File),
+    /// Exactly this file, and the name that it has here.
+    Push(String, File),
 }
 
 impl Change {
+    /// The name here of the file that is pushed.
+    pub fn pushed(&self) -> Option<&str> {
+        match self {
+            Self::Push(name, _) => Some(name),
+            Self::Set(_) | Self::Unset(_) => None,
+        }
+    }
+
     /// What `file` becomes.
     pub fn applied(&self, file: &File) -> Result<File, (String, Refused)> {
         match self {
@@ -26,7 +34,7 @@ impl Change {
                 file.with(key, value.expose()).map_err(|refused| (key.clone(), refused))
             }),
             Self::Unset(keys) => Ok(keys.iter().fold(file.clone(), |file, key| file.without(key))),
-            Self::Push(whole) => Ok(whole.clone()),
+            Self::Push(_, whole) => Ok(whole.clone()),
         }
     }
 }
@@ -193,7 +201,7 @@ mod tests {
         assert_eq!(Difference::between(&before, &after).to_string(), "set A, C");
         let unset = Change::Unset(vec!["A".into(), "none".into()]).applied(&before).expect("a change");
         assert_eq!(Difference::between(&before, &unset).to_string(), "unset A");
-        let push = Change::Push(file("B=2\nA=3\n")).applied(&before).expect("a change");
+        let push = Change::Push(".env".to_owned(), file("B=2\nA=3\n")).applied(&before).expect("a change");
         assert_eq!(Difference::between(&before, &push).to_string(), "set A");
         let wrong = Change::Set(vec![("A".into(), secret("a\0b"))]).applied(&before);
         assert_eq!(wrong, Err(("A".to_owned(), Refused::Nul)));

@@ -11,9 +11,10 @@ use crate::event::{Action as RunAction, Phase};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::{Action, Task};
 
+mod compose_files;
 pub mod deploy;
 pub mod env;
-mod env_files;
+pub mod env_files;
 pub mod lot;
 pub mod prune;
 pub mod record;

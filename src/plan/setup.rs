@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::lot::Lot;
 use super::record::HistoryEntry;
 use super::render::PlannedStep;
+use super::transfer::Link;
 use super::{Obstacle, Transfer};
 use crate::artifact::{Coding, Difference, MemoryFile, Packing, Tree};
 use crate::command::{Command, quote};
@@ -499,8 +500,6 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         pieces: Vec::new(),
         lots: vec![lot],
         streams: 1,
-        coding: Coding::Plain,
-        far: false,
-        hosts: 1,
+        link: Link { coding: Coding::Plain, far: false, hosts: 1 },
     }
 }

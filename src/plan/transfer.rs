@@ -31,15 +31,41 @@ pub struct Transfer {
     pub lots: Vec<Lot>,
     /// How many of them at once.
     pub streams: usize,
-    /// How they may be compressed.
+    /// What is known of the link.
+    pub link: Link,
+}
+
+/// What decides how streams to a host are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The best that the host can read.
     pub coding: Coding,
-    /// Whether the host is so far away that the link is taken to be what is waited for.
+    /// Whether it is so far away that the link is taken to be what is waited for.
     pub far: bool,
     /// How many hosts are sent something at once.
     pub hosts: usize,
 }
 
+impl Link {
+    /// How a lot of `total` bytes is sent: with a decoder on the host only where the link is what is waited for. Of a far
+    /// host that is taken for granted, of a near one only what was sent before can tell: `speed`, in bytes a second.
+    /// The stream itself then compresses no more than it has time for ([`crate::artifact::coding`]).
+    pub fn coding(self, total: u64, speed: Option<u64>) -> Coding {
+        // The other hosts are about as fast.
+        let slow = speed.map_or(self.far, |speed| speed.saturating_mul(self.hosts as u64) < SLOW);
+        if slow && total >= WORTH { self.coding } else { Coding::Plain }
+    }
+}
+
 impl Transfer {
+    /// How the first lot is compressed, when nothing is known of the link but how long an answer takes.
+    pub fn first_coding(&self) -> Coding {
+        match self.lots.first() {
+            Some(lot) => self.link.coding(lot.total(), None),
+            None => Coding::Plain,
+        }
+    }
+
     /// The bytes of files that are sent.
     pub fn bytes(&self) -> u64 {
         let whole = |patch: &Patch| self.tree.manifest().entries().get(patch.entry).map_or(0, manifest::Entry::size);
@@ -64,6 +90,13 @@ const MOST_STREAMS: usize = 6;
 
 /// The most channels for all hosts together, where each has one at least: each keeps up to a few MiB here.
 const ALL_STREAMS: usize = 24;
+
+/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: beyond it is rather
+/// a processor that is waited for.
+const SLOW: u64 = 32 << 20;
+
+/// Fewer bytes arrive before a decoder has started.
+const WORTH: u64 = 64 << 10;
 
 /// How many streams a host is sent at once, when it answers after `round_trip` and is one of `hosts`.
 fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
@@ -145,7 +178,8 @@ impl Sending<'_> {
         let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
-        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, coding, far, hosts: self.hosts })
+        let link = Link { coding, far, hosts: self.hosts };
+        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, link })
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -262,6 +296,18 @@ fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_waits_for_its_link_is_compressed() {
+        let chosen =
+            |total, far, speed| Link { coding: Coding::Zstd, far, hosts: 4 }.coding(total, speed) == Coding::Zstd;
+        assert!(chosen(1 << 20, true, None));
+        assert!(!chosen(1 << 20, false, None));
+        assert!(chosen(1 << 20, false, Some(1 << 20)));
+        // What all hosts take together is much.
+        assert!(!chosen(1 << 20, true, Some(10 << 20)));
+        assert!(!chosen(1000, true, None));
+    }
 
     #[test]
     fn only_far_hosts_get_several_streams_and_many_hosts_share_them() {

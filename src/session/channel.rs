@@ -12,7 +12,7 @@ use super::Lost;
 use super::pipes::{Chunk, Exit, Meter, Pipes, WAITING_CHUNKS};
 use crate::event::Stream;
 
-/// Runs the command line `program` in `channel`.
+/// Runs the command line `program` in `channel`, after `now` round trips.
 ///
 /// The server's consent is not waited for: what is sent goes out as soon as the server opens its window,
 /// which OpenSSH does when it has started the program.
@@ -21,6 +21,7 @@ pub(super) async fn start(
     program: &str,
     forward_agent: bool,
     meter: Arc<Meter>,
+    now: u64,
 ) -> Result<Pipes, russh::Error> {
     let (reader, writer) = channel.split();
     if forward_agent {
@@ -32,7 +33,8 @@ pub(super) async fn start(
     let life = Arc::new(Life::default());
     tokio::spawn(drain(reader, printed, life.clone(), meter.clone()));
     tokio::spawn(fill(writer, fed, life, meter));
-    Ok(Pipes { input, output })
+    // OpenSSH opens the window once the program runs.
+    Ok(Pipes { input, output, ready: now + 1 })
 }
 
 /// What the two halves of a channel tell each other.

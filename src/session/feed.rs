@@ -1,4 +1,4 @@
-//! Runs one command with a body as its standard input, in a channel of its own: uploads, secrets.
+//! Runs commands in a channel of their own, the last with a body as its standard input: uploads, secrets.
 //!
 //! The body is fed while the output is read, so neither waits for the other, and a command that ends
 //! early ends the feeding. Deliberately absent: judging whether enough was read (the command's status
@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::spare::Spares;
 use super::sudo::Sudo;
 use super::{Body, Lost, Reply, Status, script};
 use crate::command::Command;
@@ -25,10 +26,15 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// See [`super::Session::feed`].
-pub(super) fn feed(host: Arc<dyn Host>, command: Command, body: Body, sudo: Option<Sudo>) -> mpsc::Receiver<Reply> {
+pub(super) fn feed(
+    spares: Arc<Spares>,
+    commands: Vec<Command>,
+    body: Body,
+    sudo: Option<Sudo>,
+) -> mpsc::Receiver<Reply> {
     let (replies, receiver) = mpsc::channel(WAITING_CHUNKS);
     tokio::spawn(async move {
-        if let Err(lost) = converse(host, &command, body, sudo.as_ref(), &replies).await {
+        if let Err(lost) = converse(&spares, &commands, body, sudo.as_ref(), &replies).await {
             let _ = replies.send(Reply::Lost(lost)).await;
         }
     });
@@ -36,24 +42,23 @@ pub(super) fn feed(host: Arc<dyn Host>, command: Command, body: Body, sudo: Opti
 }
 
 async fn converse(
-    host: Arc<dyn Host>,
-    command: &Command,
+    spares: &Spares,
+    commands: &[Command],
     mut body: Body,
     sudo: Option<&Sudo>,
     replies: &mpsc::Sender<Reply>,
 ) -> Result<(), Lost> {
     let nonce = Nonce::new()?;
     let mut streams = Streams::new(&nonce);
-    let (line, text) = script::bootstrap(&script::fed(command, &nonce, sudo));
-    let Pipes { input, mut output } = host.start(&line).await?;
-    // The server's window, and the end.
-    host.meter().round_trips(2);
-    let _ = input.send(text.into()).await;
+    let host = spares.host();
+    let Pipes { input, mut output, ready } = spares.take().await?;
+    let sent_at = host.meter().now().max(ready);
+    let _ = input.send(script::told(&script::fed(commands, &nonce, sudo)).into()).await;
 
     let mut input = Some(input);
     let mut sent: u64 = 0;
     let mut exit = None;
-    let mut clock = Clock::waiting(0, Some(command));
+    let mut clock = Clock::waiting(0, commands.first());
     loop {
         tokio::select! {
             chunk = output.recv() => {
@@ -65,14 +70,21 @@ async fn converse(
                         continue;
                     }
                     Some(Chunk::Refused(lost)) => return Err(lost),
-                    None => return end(exit, &mut streams, host.as_ref(), replies).await,
+                    None => return end(exit, clock.index, &mut streams, host.as_ref(), replies).await,
                 };
                 for reply in news {
-                    if let Reply::Started { .. } = &reply {
-                        clock = Clock::running(0, Some(command));
+                    host.meter().answered(sent_at);
+                    if let Reply::Started { index } = &reply {
+                        clock = Clock::running(*index, commands.get(*index));
                     }
                     let reply = clock.judge(reply);
-                    let over = matches!(reply, Reply::Ended { .. });
+                    let over = match &reply {
+                        Reply::Ended { index, status } => !status.success() || index + 1 >= commands.len(),
+                        _ => false,
+                    };
+                    if let Reply::Ended { index, .. } = &reply {
+                        clock = Clock::waiting(index + 1, commands.get(index + 1));
+                    }
                     let _ = replies.send(reply).await;
                     if over {
                         // Then the server has freed the channel: one that allows few has room for another.
@@ -101,12 +113,13 @@ async fn converse(
             },
             () = tokio::time::sleep_until(clock.deadline) => {
                 if exit.is_some() {
-                    return end(exit, &mut streams, host.as_ref(), replies).await;
+                    return end(exit, clock.index, &mut streams, host.as_ref(), replies).await;
                 }
                 if !clock.running {
                     return Err(Lost { reason: "the host's shell does not answer".to_owned() });
                 }
-                let _ = replies.send(Reply::Ended { index: 0, status: Status::TimedOut(clock.limit) }).await;
+                let status = Status::TimedOut(clock.limit);
+                let _ = replies.send(Reply::Ended { index: clock.index, status }).await;
                 return Ok(());
             }
         }
@@ -116,6 +129,7 @@ async fn converse(
 /// The streams have ended without the command's last marker.
 async fn end(
     exit: Option<Exit>,
+    index: usize,
     streams: &mut Streams,
     host: &dyn Host,
     replies: &mpsc::Sender<Reply>,
@@ -125,7 +139,7 @@ async fn end(
     }
     match exit {
         Some(Exit::Signal(name)) => {
-            let _ = replies.send(Reply::Ended { index: 0, status: Status::Signalled(name) }).await;
+            let _ = replies.send(Reply::Ended { index, status: Status::Signalled(name) }).await;
             Ok(())
         }
         Some(Exit::Status(status)) => {

@@ -3,14 +3,14 @@
 //! A connection that breaks with a word closes the shell's input, which ends it. One that vanishes (power,
 //! a firewall that forgot it) leaves `sshd` waiting for hours; the watchdog does not.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::pipes::{Host, Pipes};
+use super::pipes::Pipes;
+use super::spare::Spares;
 use super::{Lost, script};
 
 /// How often this machine gives a sign of life.
@@ -36,15 +36,14 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Starts a watchdog over `process` on `host`.
-    pub(super) async fn start(host: Arc<dyn Host>, process: u32) -> Result<Self, Lost> {
-        Self::with_times(host, process, HEARTBEAT, SILENCE).await
+    /// Makes one of `spares` a watchdog over `process`.
+    pub(super) async fn start(spares: &Spares, process: u32) -> Result<Self, Lost> {
+        Self::with_times(spares, process, HEARTBEAT, SILENCE).await
     }
 
-    async fn with_times(host: Arc<dyn Host>, process: u32, heartbeat: Duration, silence: u64) -> Result<Self, Lost> {
-        let (line, text) = script::bootstrap(&script::watchdog(process, silence));
-        let Pipes { input, mut output } = host.start(&line).await?;
-        let _ = input.send(text.into()).await;
+    async fn with_times(spares: &Spares, process: u32, heartbeat: Duration, silence: u64) -> Result<Self, Lost> {
+        let Pipes { input, mut output, .. } = spares.take().await?;
+        let _ = input.send(script::told(&script::watchdog(process, silence)).into()).await;
         let (words, mut heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             loop {
@@ -79,6 +78,11 @@ impl Guard {
         let _ = self.words.send(Word::Interrupt);
     }
 
+    /// Sends the watchdog away and does not wait until it has left.
+    pub(super) fn leave(self) {
+        let _ = self.words.send(Word::Farewell);
+    }
+
     /// Sends the watchdog away, which has nothing to watch any more, and waits a moment until it has left.
     pub(super) async fn dismiss(self) {
         let _ = self.words.send(Word::Farewell);
@@ -89,15 +93,16 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::sync::Arc;
 
     use super::*;
     use crate::session::local::Machine;
 
     async fn watched(heartbeat: u64) -> (Guard, Child) {
         let process = Command::new("sleep").arg("30").spawn().unwrap();
-        let machine = Arc::new(Machine::default());
+        let spares = Spares::new(Arc::new(Machine::default()));
         let heartbeat = Duration::from_millis(heartbeat);
-        (Guard::with_times(machine, process.id(), heartbeat, 1).await.unwrap(), process)
+        (Guard::with_times(&spares, process.id(), heartbeat, 1).await.unwrap(), process)
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::feed::feed;
 use super::pipes::{Chunk, Exit, Host, Meter, Pipes, WAITING_CHUNKS};
 use super::shell::Shell;
+use super::spare::Spares;
 use super::{Body, BoxFuture, Lost, Reply, Session, Usage};
 use crate::command::Command;
 use crate::event::Stream;
@@ -27,6 +28,7 @@ const READ: usize = 64 * 1024;
 /// A [`Session`] on this machine.
 pub struct Local {
     host: Arc<Machine>,
+    spares: Arc<Spares>,
     shell: Shell,
 }
 
@@ -43,7 +45,8 @@ impl Local {
     /// on top of this process's. Needs a tokio runtime.
     pub fn new(directory: Option<PathBuf>, environment: Vec<(OsString, OsString)>) -> Self {
         let host = Arc::new(Machine { directory, environment, meter: Meter::default() });
-        Self { shell: Shell::new(host.clone()), host }
+        let spares = Arc::new(Spares::new(host.clone()));
+        Self { shell: Shell::new(Arc::clone(&spares)), spares, host }
     }
 }
 
@@ -52,12 +55,18 @@ impl Session for Local {
         self.shell.run(batch)
     }
 
-    fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
-        feed(self.host.clone(), command, body, None)
+    fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply> {
+        feed(Arc::clone(&self.spares), batch, body, None)
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
         Box::pin(self.shell.guard())
+    }
+
+    fn warm(&self, _: usize) {}
+
+    fn unguard(&self) {
+        self.shell.unguard();
     }
 
     fn interrupt(&self) -> BoxFuture<'_, ()> {
@@ -128,7 +137,7 @@ fn pipes(mut child: Child) -> Pipes {
             }
         }
     });
-    Pipes { input, output }
+    Pipes { input, output, ready: 0 }
 }
 
 fn exit(status: std::process::ExitStatus) -> Exit {
@@ -255,7 +264,7 @@ mod tests {
             replies(session.run(vec![Command::shell("true")])).await,
             [Reply::Started { index: 0 }, ended(0, 0)]
         );
-        assert_eq!((session.usage().channels, session.usage().round_trips), (1, 3));
+        assert_eq!((session.usage().channels, session.usage().round_trips), (1, 2));
     }
 
     #[tokio::test]
@@ -342,7 +351,7 @@ mod tests {
         let secret = crate::secret::Secret::new("s3cret-v@lue".to_owned());
         let look = "echo ${#TOKEN}; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -ac 's3cre[t]-v@lue'";
         let command = Command::shell(look).env("TOKEN", crate::command::EnvValue::Secret(secret));
-        let replies = replies(session.feed(command, body(Vec::new()))).await;
+        let replies = replies(session.feed(vec![command], body(Vec::new()))).await;
         assert!(replies.contains(&output(0, Stream::Stdout, "12\n0\n")), "{replies:?}");
     }
 
@@ -351,7 +360,7 @@ mod tests {
         let session = Local::new(None, Vec::new());
         let parts = vec![Ok(Bytes::from_static(b"first ")), Ok(Bytes::from_static(b"second"))];
         assert_eq!(
-            replies(session.feed(Command::argv(["cat"]), body(parts))).await,
+            replies(session.feed(vec![Command::argv(["cat"])], body(parts))).await,
             [Reply::Started { index: 0 }, output(0, Stream::Stdout, "first second"), ended(0, 0)]
         );
     }
@@ -360,7 +369,7 @@ mod tests {
     async fn a_command_that_ends_early_ends_the_feeding() {
         let session = Local::new(None, Vec::new());
         let parts = (0..200).map(|_| Ok(Bytes::from(vec![0; 1 << 16]))).collect();
-        let replies = replies(session.feed(Command::shell("exit 7"), body(parts))).await;
+        let replies = replies(session.feed(vec![Command::shell("exit 7")], body(parts))).await;
         assert_eq!(replies.last(), Some(&ended(0, 7)));
     }
 
@@ -371,7 +380,7 @@ mod tests {
         let session = Local::new(None, Vec::new());
         let parts = vec![Ok(Bytes::from_static(b"a part")), Err(std::io::Error::other("disk on fire"))];
         let command = Command::shell(format!("cat >/dev/null && touch {}", whole.display()));
-        let replies = replies(session.feed(command, body(parts))).await;
+        let replies = replies(session.feed(vec![command], body(parts))).await;
         let Some(Reply::Lost(lost)) = replies.last() else { panic!("{replies:?}") };
         assert_eq!(lost.reason, "the data to send could not be read: disk on fire");
         assert!(!whole.exists());

@@ -2,7 +2,8 @@
 //!
 //! A marker is the byte 0x1e, a random nonce of 128 bits, a letter, one or two numbers and a line end.
 //! Output cannot forge it, because the nonce travels on the shell's standard input and is new for each
-//! shell. Everything that is not a marker comes through byte for byte.
+//! shell. A shell whose first commands travel as arguments, which others may see, makes a nonce for these by itself
+//! and says it before the first of them. Everything that is not a marker comes through byte for byte.
 
 use bytes::{Bytes, BytesMut};
 
@@ -53,6 +54,18 @@ impl Nonce {
         format!(r"'\036{} {letter}{}\n'", self.0, " %s".repeat(numbers))
     }
 
+    /// The nonce itself.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// A nonce that a shell made, where it looks like one.
+    fn read(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let is_random = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        is_random.then(|| Self(text.to_owned()))
+    }
+
     fn prefix(&self) -> Vec<u8> {
         let mut prefix = vec![BEGIN];
         prefix.extend_from_slice(self.0.as_bytes());
@@ -64,7 +77,9 @@ impl Nonce {
 /// Reads one stream.
 #[derive(Debug)]
 pub(super) struct Reader {
-    prefix: Vec<u8>,
+    prefixes: Vec<Vec<u8>>,
+    /// Of the shell's own nonce, which it says behind this.
+    hello: Option<Vec<u8>>,
     /// The end of the stream so far, where it may be the beginning of a marker.
     held: Bytes,
 }
@@ -72,7 +87,12 @@ pub(super) struct Reader {
 impl Reader {
     /// A reader for the markers of `nonce`.
     pub(super) fn new(nonce: &Nonce) -> Self {
-        Self { prefix: nonce.prefix(), held: Bytes::new() }
+        Self { prefixes: vec![nonce.prefix()], hello: None, held: Bytes::new() }
+    }
+
+    /// A reader for the markers of a nonce that the shell says behind `greeting`, and later those of `nonce`.
+    pub(super) fn greeted(greeting: &Nonce, nonce: &Nonce) -> Self {
+        Self { hello: Some(greeting.prefix()), ..Self::new(nonce) }
     }
 
     /// Takes the next `chunk` and gives the pieces that it completes. A marker that cannot be read
@@ -89,7 +109,9 @@ impl Reader {
         let mut searched = 0;
         while let Some(at) = rest.iter().skip(searched).position(|byte| *byte == BEGIN).map(|found| found + searched) {
             let candidate = rest.slice(at..);
-            if let Some(after) = candidate.strip_prefix(self.prefix.as_slice()) {
+            let known = || self.prefixes.iter().chain(&self.hello);
+            let prefix = known().find(|prefix| candidate.starts_with(prefix)).cloned();
+            if let Some(after) = prefix.as_ref().and_then(|prefix| candidate.strip_prefix(prefix.as_slice())) {
                 let Some(length) = after.iter().take(LONGEST_REST).position(|byte| *byte == b'\n') else {
                     if after.len() >= LONGEST_REST {
                         return Err(garbled());
@@ -98,14 +120,21 @@ impl Reader {
                     rest.truncate(at);
                     break;
                 };
-                let mark = after.get(..length).and_then(read_mark).ok_or_else(garbled)?;
+                let text = after.get(..length).unwrap_or_default();
                 if at > 0 {
                     pieces.push(Piece::Bytes(rest.slice(..at)));
                 }
-                pieces.push(Piece::Mark(mark));
-                rest = rest.slice(at + self.prefix.len() + length + 1..);
+                if prefix == self.hello {
+                    let own = text.strip_prefix(b"h ").and_then(Nonce::read).ok_or_else(garbled)?;
+                    self.prefixes.push(own.prefix());
+                    self.hello = None;
+                } else {
+                    pieces.push(Piece::Mark(read_mark(text).ok_or_else(garbled)?));
+                }
+                let skipped = candidate.len() - after.len();
+                rest = rest.slice(at + skipped + length + 1..);
                 searched = 0;
-            } else if self.prefix.starts_with(&candidate) {
+            } else if known().any(|prefix| prefix.starts_with(&candidate)) {
                 self.held = candidate;
                 rest.truncate(at);
                 break;
@@ -195,6 +224,32 @@ mod tests {
             read(&stream, &[]),
             [Piece::Bytes("no line end".into()), Piece::Mark(Mark::Ended(3, 143)), Piece::Bytes("more".into())]
         );
+    }
+
+    #[test]
+    fn a_shells_own_nonce_counts_once_it_has_said_it() {
+        let greeting = Nonce("ffffffffffffffffffffffffffffffff".to_owned());
+        let own = Nonce("6b1f6b0c-5f63-4d6c-9a55-7f8b8b8b8b8b".to_owned());
+        let mark = |nonce: &Nonce, text: &str| [nonce.prefix(), text.as_bytes().to_vec()].concat();
+        let early = mark(&own, "s 0\n");
+        let hello = mark(&greeting, &format!("h {}\n", own.text()));
+        // What could see the greeting in an argument can say it again, and nobody believes it.
+        let again = mark(&greeting, "e 0 0\n");
+        let stream = [early.clone(), hello, mark(&own, "s 0\n"), again.clone(), mark(&nonce(), "p 7\n")].concat();
+        let mut reader = Reader::greeted(&greeting, &nonce());
+        let pieces: Vec<Piece> =
+            stream.iter().flat_map(|byte| reader.push(Bytes::copy_from_slice(&[*byte])).unwrap()).collect();
+        assert_eq!(
+            joined(pieces),
+            [
+                Piece::Bytes(early.into()),
+                Piece::Mark(Mark::Started(0)),
+                Piece::Bytes(again.into()),
+                Piece::Mark(Mark::Process(7))
+            ]
+        );
+        let forged = mark(&greeting, "e 0 0\n");
+        assert!(Reader::greeted(&greeting, &nonce()).push(forged.into()).is_err());
     }
 
     #[test]

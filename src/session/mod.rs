@@ -27,6 +27,7 @@ mod proxy_jump;
 mod script;
 mod shell;
 mod socket;
+mod spare;
 mod ssh;
 mod sudo;
 
@@ -128,20 +129,27 @@ pub struct Usage {
 
 /// A host that commands can be sent to.
 pub trait Session: Send + Sync {
-    /// Runs `batch` in order in the host's long-lived shell, stopping at the first failure.
+    /// Runs `batch` in order in the host's long-lived shell, stopping at the first failure of a command that may
+    /// not fail.
     ///
     /// Batches of one session run one after the other. Where a command outlives its time limit by more
     /// than a grace period (sudo's commands cannot be stopped by `timeout`), it is reported as
     /// [`Status::TimedOut`] and the next batch gets a new shell.
     fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply>;
 
-    /// Runs `command` in a channel of its own, with `body` as its standard input. The replies end when the server has
-    /// freed the channel.
-    fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply>;
+    /// Runs `batch` in order in a channel of its own, stopping at the first failure; the last gets `body` as its
+    /// standard input. The replies end when the server has freed the channel.
+    fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply>;
+
+    /// Starts `shells` that [`Session::guard`] and [`Session::feed`] will need, without waiting for them.
+    fn warm(&self, shells: usize);
 
     /// From now on, the host's shell ends by itself when this machine falls silent for a minute, so that
     /// the deploy lock that it holds cannot outlive a client that vanished without a word.
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>>;
+
+    /// What the shell held is given back: it needs no guard any more, and closing does not wait until it has ended.
+    fn unguard(&self);
 
     /// Lets the running command end and does not start the rest of its batch; the replies then end without
     /// a status for the rest. Without effect where nothing runs.

@@ -42,8 +42,16 @@ pub(super) struct Streams {
 impl Streams {
     /// The streams of a shell whose markers carry `nonce`.
     pub(super) fn new(nonce: &Nonce) -> Self {
-        let lane =
-            |stream| Lane { stream, reader: Reader::new(nonce), waiting: VecDeque::new(), started: false, ended: None };
+        Self::of(|| Reader::new(nonce))
+    }
+
+    /// The streams of a shell that says its first nonce behind `greeting`, and has that of `nonce` later.
+    pub(super) fn greeted(greeting: &Nonce, nonce: &Nonce) -> Self {
+        Self::of(|| Reader::greeted(greeting, nonce))
+    }
+
+    fn of(reader: impl Fn() -> Reader) -> Self {
+        let lane = |stream| Lane { stream, reader: reader(), waiting: VecDeque::new(), started: false, ended: None };
         Self {
             lanes: [lane(Stream::Stdout), lane(Stream::Stderr)],
             current: 0,

@@ -46,6 +46,8 @@ pub(super) struct Pipes {
     pub(super) input: mpsc::Sender<Bytes>,
     /// Its standard output and error.
     pub(super) output: mpsc::Receiver<Chunk>,
+    /// After how many round trips it can be sent something, see [`Meter::now`].
+    pub(super) ready: u64,
 }
 
 /// A machine that programs can be started on.
@@ -53,6 +55,11 @@ pub(super) trait Host: Send + Sync + 'static {
     /// Starts `program`, a command line for the login shell, whichever that is. It must therefore
     /// keep to words and single-quoted text without `'`, `!`, `\` and line ends.
     fn start<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>>;
+
+    /// Starts the long-lived shell, for which something may stand ready.
+    fn start_shell<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>> {
+        self.start(program)
+    }
 
     /// Why the host is no longer there, as far as is known.
     fn loss(&self) -> Lost;
@@ -62,6 +69,9 @@ pub(super) trait Host: Send + Sync + 'static {
 }
 
 /// Counts what a session costs.
+///
+/// Round trips are counted as Lamport's clock counts: an answer comes one round trip after that on which its
+/// question was sent, so that questions that travel side by side cost one together.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     channels: AtomicU64,
@@ -78,9 +88,19 @@ impl Meter {
         self.channels.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `count` more answers were waited for.
+    /// `count` more answers were waited for, one after the other.
     pub(super) fn round_trips(&self, count: u64) {
         self.round_trips.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many answers in a row have come before what is sent now.
+    pub(super) fn now(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// The answer to what was sent at `sent` has come.
+    pub(super) fn answered(&self, sent: u64) {
+        self.round_trips.fetch_max(sent + 1, Ordering::Relaxed);
     }
 
     /// `bytes` more bytes of input were sent.
@@ -94,7 +114,7 @@ impl Meter {
     }
 
     /// An answer came after `time`.
-    pub(super) fn answered(&self, time: Duration) {
+    pub(super) fn took(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
         let shorter = |known| (known == 0 || micros < known).then_some(micros);
         let _ = self.round_trip.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);

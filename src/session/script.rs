@@ -13,22 +13,68 @@ const ENVIRONMENT: &str = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PA
 
 /// What the shell reads first: one group, so that it is read whole or not at all.
 ///
-/// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended. `s`
-/// fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
+/// `s` says that a command starts, unless one before it in the batch failed, and `e` that it ended, or `t` where
+/// its failure stops nothing. `s` fails where it cannot print, so nothing starts that nobody hears of. SIGTERM (sent by the guard) ends
 /// an idle shell at once, and a busy one when its command has ended: shells put off a trap until then,
 /// and put it off for ever while they wait for input, so the trap is set only while a command runs. SIGUSR1
 /// makes a busy shell skip the rest of its batch; an idle one ignores it. `p` says who the shell is.
 pub(super) fn prelude(nonce: &Nonce, sudo: Option<&Sudo>) -> String {
     let sudo = sudo.map(|sudo| format!("{}\n", sudo.prelude())).unwrap_or_default();
-    let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
-    format!(
-        "{{ {ENVIRONMENT}\n{sudo}\
-         s() {{ [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
-         e() {{ trap - TERM; [ \"$2\" = 0 ] || ship_failed=1; printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n\
-         p() {{ printf {process} \"$$\"; }}\n\
-         trap '' USR1; p; }}\n"
-    )
+    format!("{{ {ENVIRONMENT}\nunset ship_nonce; ship_nonce={}\n{sudo}{FUNCTIONS}}}\n", nonce.text())
 }
+
+/// What marks the commands of a batch, with the nonce in a variable that nothing inherits.
+const FUNCTIONS: &str = "\
+    m() { printf '\\036%s %s\\n' \"$ship_nonce\" \"$1\"; }\n\
+    s() { [ -z \"$ship_failed\" ] && trap 'exit 143' TERM && m \"s $1\" && m \"s $1\" >&2; }\n\
+    e() { [ \"$2\" = 0 ] || ship_failed=1; t \"$@\"; }\n\
+    t() { trap - TERM; m \"e $1 $2\"; m \"e $1 $2\" >&2; }\n\
+    p() { m \"p $$\"; }\n\
+    trap '' USR1; p; ";
+
+/// The longest text that travels as an argument: Linux takes 128 KiB (execve(2)).
+const LONGEST_ARGUMENT: usize = 100 * 1024;
+
+/// The command line of a shell that runs `commands` at once and then reads on from its standard input, which a
+/// server opens only when the program runs; none where it is too long.
+///
+/// Others on the host may read the arguments, so nothing secret may be in `commands`, and the nonce of the markers is
+/// made there and said behind `greeting`: by Linux, elsewhere by the random device.
+///
+/// A trapped or ignored signal stays ignored in the shell that follows, where POSIX does not let it be trapped
+/// again, so it is set back before. Korn shells close what `exec` opened unless it is named again.
+pub(super) fn opening(commands: &[Command], greeting: &Nonce) -> Option<String> {
+    let mut batch = batch(commands, None);
+    // The shell that follows says who it is by itself.
+    batch.truncate(batch.len().saturating_sub(LAST_LINE.len()));
+    let hello = greeting.format('h', 1);
+    let text = format!(
+        "{ENVIRONMENT}\nunset ship_nonce\n\
+         {{ read -r ship_nonce </proc/sys/kernel/random/uuid || \
+         ship_nonce=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'); }} 2>/dev/null\n\
+         printf {hello} \"${{ship_nonce:={own}}}\"; printf {hello} \"$ship_nonce\" >&2\n\
+         {{ {FUNCTIONS}}}\n{batch}\
+         trap - USR1\n\
+         if ( : >&8 ) 2>/dev/null; then exec /bin/sh 8>&8; fi\n\
+         exec /bin/sh",
+        own = greeting.text(),
+    );
+    // `printf %b` reads these four; everything else means itself in single quotes, in every login shell.
+    let mut argument = String::with_capacity(text.len() + text.len() / 4);
+    for character in text.chars() {
+        match character {
+            '\\' | '\'' | '!' | '\n' => {
+                let _ = write!(argument, "\\0{:03o}", u32::from(character));
+            }
+            other => argument.push(other),
+        }
+    }
+    (argument.len() <= LONGEST_ARGUMENT)
+        .then(|| format!("exec /bin/sh -c 'eval \"$(printf %b \"$1\")\"' ship '{argument}'"))
+}
+
+/// The last line of a batch.
+const LAST_LINE: &str = "trap '' USR1; p\n";
 
 /// A batch, as the shell reads it.
 ///
@@ -42,12 +88,13 @@ pub(super) fn batch(commands: &[Command], sudo: Option<&Sudo>) -> String {
     let mut script = String::from(":\nship_failed=; trap 'ship_failed=1' USR1\n");
     for (index, command) in commands.iter().enumerate() {
         let (before, text) = called(command, sudo);
+        let end = if command.may_fail() { "t" } else { "e" };
         let _ = match command.program() {
-            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\ne {index} $?; }}"),
-            _ => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; e {index} $?; }}"),
+            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\n{end} {index} $?; }}"),
+            _ => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; {end} {index} $?; }}"),
         };
     }
-    script.push_str("trap '' USR1; p\n");
+    script.push_str(LAST_LINE);
     script
 }
 
@@ -59,40 +106,60 @@ fn called(command: &Command, sudo: Option<&Sudo>) -> (&'static str, String) {
     }
 }
 
-/// `body` as one compound command behind the bytes that start it: the command line for the login shell,
-/// and what to send first.
+/// The command line of a shell that is told on its standard input what to do, see [`told`].
 ///
 /// The script travels as the first bytes of standard input, never as an argument, so that secrets in it
-/// do not show in `ps`. `dd` takes exactly its length, byte by byte, because a shell would read ahead.
-/// It is a compound command so that a part of it, where the connection breaks,
-/// is a syntax error and runs nothing.
+/// do not show in `ps`. `dd` takes exactly its length, byte by byte, because a shell would read ahead; `read` does so
+/// by itself (POSIX XCU, `read`).
 ///
 /// The command line keeps to what bash, dash, fish, tcsh and zsh read alike: words, and single quotes
 /// around text without `'`, `!`, `\` and line ends.
-pub(super) fn bootstrap(body: &str) -> (String, String) {
+pub(super) const BOOTSTRAP: &str =
+    "exec /bin/sh -c 'read -r length && eval \"$(dd bs=1 count=$length 2>/dev/null)\"' ship";
+
+/// What a shell of [`BOOTSTRAP`] reads first: the length of a script and the script.
+///
+/// It is a compound command so that a part of it, where the connection breaks, is a syntax error and runs nothing.
+pub(super) fn told(body: &str) -> String {
     let script = format!("{{ {ENVIRONMENT}\n{body}\n}}");
-    (format!("exec /bin/sh -c 'eval \"$(dd bs=1 count=$1 2>/dev/null)\"' ship {}", script.len()), script)
+    format!("{}\n{script}", script.len())
 }
 
-/// The command in the background of a shell that names its process and waits for it. Such commands read
+/// The commands of a shell that stops at the first that fails, and of which the last gets the rest of the shell's
+/// input. It runs in the background of the shell, which names its process and waits for it: such commands read
 /// from `/dev/null` unless told otherwise (POSIX XCU 2.9.3), hence descriptor 3.
-pub(super) fn fed(command: &Command, nonce: &Nonce, sudo: Option<&Sudo>) -> String {
-    let (before, text) = called(command, sudo);
-    let needed = sudo.filter(|_| command.sudo_argv().is_some());
+pub(super) fn fed(commands: &[Command], nonce: &Nonce, sudo: Option<&Sudo>) -> String {
+    let Some((last, first)) = commands.split_last() else { return String::from(":") };
+    let needed = sudo.filter(|_| commands.iter().any(|command| command.sudo_argv().is_some()));
     let prelude = needed.map(|sudo| format!("{}\n", sudo.prelude())).unwrap_or_default();
     let farewell = needed.map_or("", |_| FAREWELL);
     let (start, end, process) = (nonce.format('s', 1), nonce.format('e', 2), nonce.format('p', 1));
-    format!(
-        "{prelude}printf {start} 0; printf {start} 0 >&2\n\
+    let mut script = format!(
+        "{prelude}s() {{ printf {start} \"$1\" && printf {start} \"$1\" >&2; }}\n\
+         e() {{ printf {end} \"$@\"; printf {end} \"$@\" >&2; }}\n"
+    );
+    for (index, command) in first.iter().enumerate() {
+        let (before, text) = called(command, sudo);
+        let _ = writeln!(
+            script,
+            "s {index} || exit 1; {before}{text} </dev/null; set -- {index} $?; e \"$@\"; [ \"$2\" = 0 ] || {{ {farewell}exit 0; }}"
+        );
+    }
+    let index = first.len();
+    let (before, text) = called(last, sudo);
+    let _ = write!(
+        script,
+        "s {index} || exit 1\n\
          exec 3<&0\n\
          {before}{text} <&3 3<&- &\n\
          exec 3<&- </dev/null\n\
          printf {process} $!\n\
          wait $!\n\
-         set -- 0 $?\n\
+         set -- {index} $?\n\
          {farewell}\
-         printf {end} \"$@\"; printf {end} \"$@\" >&2"
-    )
+         e \"$@\""
+    );
+    script
 }
 
 /// Reads signs of life; ends `process` when they stop, without having been told `q`. `i` interrupts its batch.
@@ -144,6 +211,11 @@ mod tests {
         (replies, output.status.code())
     }
 
+    /// What the shell of [`BOOTSTRAP`] is given to run.
+    fn program() -> &'static str {
+        BOOTSTRAP.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap()
+    }
+
     fn ended(index: usize, status: i32) -> Reply {
         Reply::Ended { index, status: Status::Exited(status) }
     }
@@ -178,12 +250,45 @@ mod tests {
     }
 
     #[test]
+    fn every_shell_opens_with_commands_and_reads_on_with_what_they_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("it's a lock");
+        let open = format!("exec 8>>{}", crate::command::quote(&lock.to_string_lossy()));
+        let first =
+            [Command::session(open), Command::shell("printf 'a\\tb!\\n'; exit 3"), Command::shell("echo never")];
+        let second = [Command::session("echo held >&8"), Command::shell("echo $PPID; env | grep -c ship_nonce")];
+        for mut shell in shells().filter(|shell| !shell.get_program().to_string_lossy().ends_with("mksh")) {
+            std::fs::write(&lock, "").unwrap();
+            let (greeting, nonce) = (Nonce::new().unwrap(), Nonce::new().unwrap());
+            let line = opening(&first, &greeting).unwrap();
+            // The login shell is one that reads the line; what it starts is the shell in question, called `sh`.
+            let path = folder.path().join(shell.get_program().to_string_lossy().replace('/', "-"));
+            std::fs::create_dir(&path).unwrap();
+            std::os::unix::fs::symlink(shell.get_program(), path.join("sh")).unwrap();
+            let path = path.join("sh").display().to_string();
+            shell = Process::new("/bin/sh");
+            shell.arg("-c").arg(line.replace("/bin/sh", &path));
+            let input = format!("{}{}", prelude(&nonce, None), super::batch(&second, None));
+            let mut process =
+                shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let output = process.wait_with_output().unwrap();
+            let mut streams = Streams::greeted(&greeting, &nonce);
+            let mut replies = streams.push(Stream::Stdout, output.stdout.into()).unwrap();
+            replies.extend(streams.push(Stream::Stderr, output.stderr.into()).unwrap());
+            assert!(replies.contains(&Reply::Output { index: 1, stream: Stream::Stdout, bytes: "a\tb!\n".into() }));
+            assert!(replies.contains(&ended(0, 0)) && replies.contains(&ended(1, 3)), "{path} {replies:?}");
+            assert_eq!(std::fs::read_to_string(&lock).unwrap(), "held\n", "{path} {replies:?}");
+            assert!(streams.process().is_some(), "{path}");
+        }
+    }
+
+    #[test]
     fn every_shell_leaves_what_follows_its_script_to_the_command() {
         for mut shell in shells() {
             let nonce = Nonce::new().unwrap();
-            let (line, text) = bootstrap(&fed(&Command::shell("cat; exit 5"), &nonce, None));
-            let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
-            shell.args(["-c", program, "ship", &text.len().to_string()]);
+            let text = told(&fed(&[Command::shell("cat; echo first"), Command::shell("cat; exit 5")], &nonce, None));
+            shell.args(["-c", program(), "ship"]);
             let body = "echo not a command\n".repeat(1000);
             let (replies, _) = converse(&mut shell, &nonce, format!("{text}{body}").as_bytes());
             let printed: Vec<u8> = replies
@@ -194,8 +299,9 @@ mod tests {
                 })
                 .flatten()
                 .collect();
-            assert_eq!(String::from_utf8_lossy(&printed), body, "{shell:?}");
-            assert_eq!(replies.last(), Some(&ended(0, 5)), "{shell:?}");
+            assert_eq!(String::from_utf8_lossy(&printed), format!("first\n{body}"), "{shell:?}");
+            let started = |index| Reply::Started { index };
+            assert_eq!(without_output(&replies), [started(0), ended(0, 0), started(1), ended(1, 5)], "{shell:?}");
         }
     }
 
@@ -205,9 +311,8 @@ mod tests {
         let trace = folder.path().join("trace");
         for mut shell in shells() {
             let nonce = Nonce::new().unwrap();
-            let (line, text) = bootstrap(&fed(&Command::argv(["touch", trace.to_str().unwrap()]), &nonce, None));
-            let program = line.strip_prefix("exec /bin/sh -c '").unwrap().split('\'').next().unwrap();
-            shell.args(["-c", program, "ship", &text.len().to_string()]);
+            let text = told(&fed(&[Command::argv(["touch", trace.to_str().unwrap()])], &nonce, None));
+            shell.args(["-c", program(), "ship"]);
             shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             let mut process = shell.spawn().unwrap();
             process.stdin.take().unwrap().write_all(&text.as_bytes()[..text.len() - 2]).unwrap();

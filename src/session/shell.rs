@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -18,6 +17,7 @@ use super::guard::Guard;
 use super::marker::Nonce;
 use super::order::Streams;
 use super::pipes::{Chunk, Exit, Host, Pipes, WAITING_CHUNKS};
+use super::spare::Spares;
 use super::sudo::{FAREWELL, Sudo};
 use super::{Lost, Reply, Status, script};
 use crate::command::{Command, Program};
@@ -30,6 +30,7 @@ enum Job {
     Run(Vec<Command>, mpsc::Sender<Reply>),
     Sudo(Sudo),
     Guard(oneshot::Sender<Result<(), Lost>>),
+    Unguard,
 }
 
 /// The host's shell, opened when first needed. Its jobs run one after the other.
@@ -40,13 +41,14 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// A shell on `host`.
-    pub(super) fn new(host: Arc<dyn Host>) -> Self {
+    /// A shell on the host of `spares`, one of which guards it.
+    pub(super) fn new(spares: Arc<Spares>) -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
         let (interrupts, interrupted) = watch::channel(0);
         let keeper = Keeper {
-            host,
+            host: Arc::clone(spares.host()),
+            spares,
             sudo: None,
             open: None,
             died: None,
@@ -81,6 +83,11 @@ impl Shell {
         receiver.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// See [`super::Session::unguard`].
+    pub(super) fn unguard(&self) {
+        let _ = self.jobs.send(Job::Unguard);
+    }
+
     /// See [`super::Session::interrupt`]. A shell that is not guarded has nobody who could tell it.
     pub(super) fn interrupt(&self) {
         self.interrupts.send_modify(|count| *count += 1);
@@ -102,8 +109,8 @@ fn closed() -> Lost {
 struct Open {
     pipes: Pipes,
     streams: Streams,
-    /// Commands for it to read before the next ones: its prelude.
-    prelude: Option<String>,
+    /// What sends it the last batch.
+    sending: Option<AbortOnDrop>,
     /// How it ended, where the host has said so.
     exit: Option<Exit>,
     /// How many batches were sent to it.
@@ -111,6 +118,18 @@ struct Open {
 }
 
 impl Open {
+    /// Sends `text` beside the reading: the shell may be printing more than fits before it reads on.
+    fn send(&mut self, text: String) {
+        let input = self.pipes.input.clone();
+        let before = self.sending.take();
+        self.sending = Some(AbortOnDrop(tokio::spawn(async move {
+            if let Some(mut before) = before {
+                let _ = (&mut before.0).await;
+            }
+            let _ = input.send(text.into()).await;
+        })));
+    }
+
     /// Whether the shell has left the last batch behind: it says who it is after each.
     fn idle(&self) -> bool {
         self.streams.introductions() > self.batches
@@ -133,6 +152,7 @@ impl Open {
 /// Owns the shell and works through the jobs.
 struct Keeper {
     host: Arc<dyn Host>,
+    spares: Arc<Spares>,
     /// How commands call sudo, where it wants a password.
     sudo: Option<Sudo>,
     open: Option<Open>,
@@ -163,7 +183,7 @@ impl Keeper {
             // Closing waits neither for a command that runs nor for those who listen to it.
             let listener = match &job {
                 Job::Run(_, replies) => Some(replies.clone()),
-                Job::Guard(_) | Job::Sudo(_) => None,
+                Job::Guard(_) | Job::Sudo(_) | Job::Unguard => None,
             };
             let finished = tokio::select! {
                 biased;
@@ -178,6 +198,14 @@ impl Keeper {
                 break;
             }
         }
+        // What was said before the end counts.
+        while let Ok(job) = jobs.try_recv() {
+            match job {
+                Job::Unguard => self.handle(Job::Unguard).await,
+                Job::Run(_, replies) => drop(replies.try_send(Reply::Lost(closed()))),
+                Job::Sudo(_) | Job::Guard(_) => {}
+            }
+        }
         let guard = self.guard.take();
         let leaving = async {
             if let Some(guard) = guard {
@@ -187,9 +215,12 @@ impl Keeper {
         let ending = async {
             let Some(open) = self.open.take() else { return };
             let idle = open.idle();
-            let Pipes { input, mut output } = open.pipes;
+            let Pipes { input, mut output, .. } = open.pipes;
             if self.sudo.is_some() && idle {
                 let _ = input.send(FAREWELL.into()).await;
+            } else if !self.guarded {
+                // It holds nothing that somebody else could wait for.
+                return;
             }
             drop(input);
             // Not until its streams end: something that a command left running may hold them.
@@ -215,6 +246,12 @@ impl Keeper {
             Job::Sudo(sudo) => self.sudo = Some(sudo),
             Job::Guard(answer) => {
                 let _ = answer.send(self.guard().await);
+            }
+            Job::Unguard => {
+                self.guarded = false;
+                if let Some(guard) = self.guard.take() {
+                    guard.leave();
+                }
             }
         }
     }
@@ -242,42 +279,47 @@ impl Keeper {
         }
     }
 
-    /// The shell, started where there is none.
-    async fn reach(&mut self) -> Result<&mut Open, Lost> {
+    /// The shell, and after how many round trips it was sent `batch`. Where there is no shell, one is started with it.
+    async fn reach(&mut self, batch: &[Command]) -> Result<(&mut Open, u64), Lost> {
         if let Some(lost) = self.died.take() {
             return Err(lost);
         }
-        let open = match self.open.take() {
-            Some(open) => open,
+        let meter = self.host.meter();
+        if let Some(open) = self.open.take() {
+            let sent_at = meter.now().max(open.pipes.ready);
+            let open = self.open.insert(open);
+            open.send(script::batch(batch, self.sudo.as_ref()));
+            return Ok((open, sent_at));
+        }
+        let (greeting, nonce) = (Nonce::new()?, Nonce::new()?);
+        let prelude = script::prelude(&nonce, self.sudo.as_ref());
+        let may_be_seen = self.sudo.is_none() && !batch.iter().any(Command::holds_secrets);
+        let line = may_be_seen.then(|| script::opening(batch, &greeting)).flatten();
+        let (pipes, streams, text) = match &line {
+            Some(line) => (self.host.start_shell(line).await?, Streams::greeted(&greeting, &nonce), prelude),
             None => {
-                let nonce = Nonce::new()?;
-                let pipes = self.host.start("exec /bin/sh").await?;
-                // The server's window, which opens when the shell has started.
-                self.host.meter().round_trips(1);
-                Open {
-                    pipes,
-                    streams: Streams::new(&nonce),
-                    prelude: Some(script::prelude(&nonce, self.sudo.as_ref())),
-                    exit: None,
-                    batches: 0,
-                }
+                let text = prelude + &script::batch(batch, self.sudo.as_ref());
+                (self.host.start_shell("exec /bin/sh").await?, Streams::new(&nonce), text)
             }
         };
-        Ok(self.open.insert(open))
+        // Its arguments reach a shell before its input does.
+        let sent_at = if line.is_some() { pipes.ready.saturating_sub(1) } else { pipes.ready };
+        let open = self.open.insert(Open { pipes, streams, exit: None, batches: 0, sending: None });
+        open.send(text);
+        Ok((open, sent_at))
     }
 
     async fn guard(&mut self) -> Result<(), Lost> {
         self.guarded = true;
-        if self.guard.is_some() {
-            return Ok(());
-        }
-        // A command that does nothing, so that a new shell says who it is.
-        let (replies, mut answers) = mpsc::channel(WAITING_CHUNKS);
-        self.run(&[Command::session(":")], &replies).await?;
-        drop(replies);
-        while let Some(reply) = answers.recv().await {
-            if let Reply::Lost(lost) = reply {
-                return Err(lost);
+        if self.open.as_ref().and_then(|open| open.streams.process()).is_none() {
+            // A command that does nothing, so that a new shell says who it is.
+            let (replies, mut answers) = mpsc::channel(WAITING_CHUNKS);
+            self.run(&[Command::session(":")], &replies).await?;
+            drop(replies);
+            while let Some(reply) = answers.recv().await {
+                if let Reply::Lost(lost) = reply {
+                    return Err(lost);
+                }
             }
         }
         self.watch().await
@@ -287,7 +329,7 @@ impl Keeper {
     async fn watch(&mut self) -> Result<(), Lost> {
         let process = self.open.as_ref().and_then(|open| open.streams.process());
         if let (true, None, Some(process)) = (self.guarded, &self.guard, process) {
-            self.guard = Some(Guard::start(self.host.clone(), process).await?);
+            self.guard = Some(Guard::start(&self.spares, process).await?);
         }
         Ok(())
     }
@@ -300,19 +342,9 @@ impl Keeper {
         let host = self.host.clone();
         let mut interrupted = self.interrupted.clone();
         interrupted.mark_unchanged();
-        let sudo = self.sudo.clone();
-        let open = self.reach().await?;
+        let (open, sent_at) = self.reach(batch).await?;
         open.batches += 1;
         open.streams.begin();
-        let mut text = open.prelude.take().unwrap_or_default();
-        text.push_str(&script::batch(batch, sudo.as_ref()));
-        host.meter().round_trips(1);
-        let input = open.pipes.input.clone();
-        // Sent beside the reading: the shell may be printing more than fits before it reads on.
-        let sending = AbortOnDrop(tokio::spawn(async move {
-            let _ = input.send(text.into()).await;
-        }));
-        let began = Instant::now();
         let mut clock = Clock::waiting(0, batch.first());
         let mut told = false;
         loop {
@@ -361,15 +393,16 @@ impl Keeper {
                 };
             };
             for reply in news {
+                host.meter().answered(sent_at);
                 let over = match &reply {
                     Reply::Started { index } => {
-                        if *index == 0 {
-                            host.meter().answered(began.elapsed());
-                        }
                         clock = Clock::running(*index, batch.get(*index));
                         false
                     }
-                    Reply::Ended { index, status } => !status.success() || index + 1 >= batch.len(),
+                    Reply::Ended { index, status } => {
+                        let go_on = status.success() || batch.get(*index).is_some_and(Command::may_fail);
+                        !go_on || index + 1 >= batch.len()
+                    }
                     _ => false,
                 };
                 let reply = clock.judge(reply);
@@ -379,7 +412,6 @@ impl Keeper {
                 // Where nobody listens any more, the batch is still followed to its end, to stay in step.
                 let _ = replies.send(reply).await;
                 if over {
-                    drop(sending);
                     return self.watch().await;
                 }
             }

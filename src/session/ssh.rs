@@ -12,12 +12,14 @@ use russh::keys::agent::client::AgentClient;
 use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, compression, kex, mac};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::feed::feed;
 use super::host_key::{Expected, Verdict};
 use super::pipes::{Host, Meter, Pipes};
 use super::shell::Shell;
+use super::spare::Spares;
 use super::sudo::Sudo;
 use super::{Body, BoxFuture, Lost, Reply, Session, Status, Usage, channel};
 use crate::command::Command;
@@ -262,6 +264,7 @@ pub(super) fn settings(expected: &Expected) -> client::Config {
 /// A [`Session`] over SSH.
 pub(super) struct Ssh {
     server: Arc<Server>,
+    spares: Arc<Spares>,
     shell: Shell,
     /// How commands call sudo, where it wants a password.
     sudo: OnceLock<Sudo>,
@@ -273,13 +276,19 @@ struct Server {
     seen: Arc<Seen>,
     meter: Arc<Meter>,
     forward_agent: bool,
+    /// The channel of the long-lived shell: every command needs it, so it is asked for at once.
+    first: Mutex<Option<JoinHandle<Result<Opened, Lost>>>>,
 }
 
 impl Ssh {
     /// A session over `handle`, which is logged in.
     pub(super) fn new(handle: Handle<Client>, seen: Arc<Seen>, meter: Arc<Meter>, forward_agent: bool) -> Self {
-        let server = Arc::new(Server { handle, seen, meter, forward_agent });
-        Self { shell: Shell::new(server.clone()), server, sudo: OnceLock::new() }
+        let server = Arc::new(Server { handle, seen, meter, forward_agent, first: Mutex::default() });
+        let opener = Arc::clone(&server);
+        let opening = tokio::spawn(async move { opener.open().await });
+        *server.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+        let spares = Arc::new(Spares::new(server.clone()));
+        Self { shell: Shell::new(Arc::clone(&spares)), spares, server, sudo: OnceLock::new() }
     }
 
     /// Runs a question about sudo in the long-lived shell: how it ended, and the last line of what it complained.
@@ -314,12 +323,20 @@ impl Session for Ssh {
         self.shell.run(batch)
     }
 
-    fn feed(&self, command: Command, body: Body) -> mpsc::Receiver<Reply> {
-        feed(self.server.clone(), command, body, self.sudo.get().cloned())
+    fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply> {
+        feed(Arc::clone(&self.spares), batch, body, self.sudo.get().cloned())
+    }
+
+    fn warm(&self, shells: usize) {
+        self.spares.start(shells);
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
         Box::pin(self.shell.guard())
+    }
+
+    fn unguard(&self) {
+        self.shell.unguard();
     }
 
     fn interrupt(&self) -> BoxFuture<'_, ()> {
@@ -333,6 +350,7 @@ impl Session for Ssh {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.spares.dismiss();
             self.shell.close().await;
             // A connection that is stuck takes no farewell.
             let farewell = self.server.handle.disconnect(Disconnect::ByApplication, "", "");
@@ -341,26 +359,49 @@ impl Session for Ssh {
     }
 }
 
+/// A channel, and after how many round trips it was open.
+type Opened = (Channel<Msg>, u64);
+
+impl Server {
+    async fn open(&self) -> Result<Opened, Lost> {
+        self.meter.channel();
+        let asked = self.meter.now();
+        let began = Instant::now();
+        let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session()).await;
+        self.meter.took(began.elapsed());
+        let channel = match opening {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
+                return Err(Lost {
+                    reason: "the server opens no more channels on this connection (sshd_config: MaxSessions)"
+                        .to_owned(),
+                });
+            }
+            Ok(Err(_)) => return Err(self.loss()),
+            Err(_) => return Err(Lost { reason: "the server does not open a channel".to_owned() }),
+        };
+        Ok((channel, asked + 1))
+    }
+
+    async fn run(&self, (channel, now): Opened, program: &str) -> Result<Pipes, Lost> {
+        let started = channel::start(channel, program, self.forward_agent, self.meter.clone(), now);
+        started.await.map_err(|_| self.loss())
+    }
+}
+
 impl Host for Server {
     fn start<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>> {
+        Box::pin(async move { self.run(self.open().await?, program).await })
+    }
+
+    fn start_shell<'a>(&'a self, program: &'a str) -> BoxFuture<'a, Result<Pipes, Lost>> {
         Box::pin(async move {
-            self.meter.channel();
-            self.meter.round_trips(1);
-            let began = Instant::now();
-            let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session()).await;
-            self.meter.answered(began.elapsed());
-            let channel = match opening {
-                Ok(Ok(channel)) => channel,
-                Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
-                    return Err(Lost {
-                        reason: "the server opens no more channels on this connection (sshd_config: MaxSessions)"
-                            .to_owned(),
-                    });
-                }
-                Ok(Err(_)) => return Err(self.loss()),
-                Err(_) => return Err(Lost { reason: "the server does not open a channel".to_owned() }),
+            let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (channel, opened) = match first {
+                Some(first) => first.await.map_err(|_| self.loss())??,
+                None => self.open().await?,
             };
-            channel::start(channel, program, self.forward_agent, self.meter.clone()).await.map_err(|_| self.loss())
+            self.run((channel, opened.max(self.meter.now())), program).await
         })
     }
 

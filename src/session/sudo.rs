@@ -106,7 +106,7 @@ pub(super) fn proof(password: &Secret) -> Command {
         given = given(password),
         as_root = as_root(),
     );
-    Command::session(text).timeout(LIMIT)
+    Command::session(text).with_secret_text().timeout(LIMIT)
 }
 
 /// Why sudo cannot be used.
@@ -180,5 +180,6 @@ mod tests {
         let sudo = Sudo { password: secret(), tickets: true };
         assert!(sudo.prelude().starts_with(r"unset ship_sudo; ship_sudo='it'\''s $HOME'; ship_renew()"));
         assert!(!sudo.prelude().contains("export"));
+        assert!(proof(&secret()).holds_secrets() && !question().holds_secrets());
     }
 }

@@ -26,6 +26,7 @@ mod racing;
 mod ran;
 mod recipe;
 mod refusals;
+mod round_trips;
 mod secrets;
 mod setup;
 mod shared_files;

@@ -276,7 +276,7 @@ async fn a_jump_host_has_one_connection_for_all_behind_it() {
     assert_eq!(bastion.log().matches("Accepted publickey").count(), 1);
     // A big upload through it.
     let sum = Command::shell("cksum | cut -d' ' -f2");
-    assert_eq!(output(one.feed(sum, super::commands::body(64, 256 * 1024))).await, "16777216\n");
+    assert_eq!(output(one.feed(vec![sum], super::commands::body(64, 256 * 1024))).await, "16777216\n");
 
     // The same by ssh_config's ProxyJump, twice through the same host.
     let lines = format!(

@@ -32,7 +32,7 @@ async fn every_login_shell_will_do_and_its_noise_is_not_output() {
             replies(session.run(vec![Command::argv(["printf", "%s|", "it's", "a!b", "$(id)", "\\", "x\ny"])])).await;
         assert_eq!(seen.get(1), Some(&printed(0, Stream::Stdout, "it's|a!b|$(id)|\\|x\ny|")), "{shell}");
         assert_eq!(seen.len(), 3, "{shell}: {seen:?}");
-        let count = output(session.feed(Command::shell("wc -c | tr -d ' '"), body(3, 100_000))).await;
+        let count = output(session.feed(vec![Command::shell("wc -c | tr -d ' '")], body(3, 100_000))).await;
         assert_eq!(count, "300000\n", "{shell}");
     }
 }

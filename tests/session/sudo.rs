@@ -84,7 +84,7 @@ async fn a_command_with_a_body_gets_the_body_and_nothing_else() {
     for special in [&[][..], &["no-tickets"], &["nopasswd"]] {
         let server = Server::start(special);
         let session = server.session().await;
-        let all = replies(session.feed(Command::argv(["wc", "-c"]).sudo(), body(3, 1000))).await;
+        let all = replies(session.feed(vec![Command::argv(["wc", "-c"]).sudo()], body(3, 1000))).await;
         assert!(format!("{all:?}").contains("3000"), "{special:?} {all:?}");
         assert_eq!(all.last(), Some(&ended(0, 0)));
         session.close().await;

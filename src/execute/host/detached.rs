@@ -252,9 +252,13 @@ mod tests {
             receiver
         }
 
-        fn feed(&self, command: Command, _: Body) -> mpsc::Receiver<Reply> {
-            self.run(vec![command])
+        fn feed(&self, batch: Vec<Command>, _: Body) -> mpsc::Receiver<Reply> {
+            self.run(batch)
         }
+
+        fn warm(&self, _: usize) {}
+
+        fn unguard(&self) {}
 
         fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
             Box::pin(async { Ok(()) })

@@ -9,16 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Host, Stop, advice, describe};
-use crate::artifact::{Coding, Tally};
+use crate::artifact::Tally;
 use crate::event::{Event, Phase, Stream};
 use crate::plan::Transfer;
 use crate::plan::lot::Lot;
+use crate::plan::transfer::Link;
 use crate::session::{Lost, Reply, Session, Status};
 use crate::step::Task;
-
-/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: beyond it is rather
-/// a processor that is waited for.
-const SLOW: u64 = 32 << 20;
 
 /// The fewest bytes that say something about a link: they are more than the server takes without being asked again.
 const TELLING: u64 = 3 << 20;
@@ -29,9 +26,7 @@ struct Work {
     waiting: Mutex<VecDeque<Lot>>,
     tally: Tally,
     carried: AtomicUsize,
-    coding: Coding,
-    far: bool,
-    hosts: usize,
+    link: Link,
     /// Bytes in a second, once a lot was carried.
     speed: Mutex<Option<u64>>,
 }
@@ -61,9 +56,7 @@ impl Host {
             waiting: Mutex::new(transfer.lots.iter().cloned().collect()),
             tally: Tally::default(),
             carried: AtomicUsize::new(0),
-            coding: transfer.coding,
-            far: transfer.far,
-            hosts: transfer.hosts,
+            link: transfer.link,
             speed: Mutex::default(),
         });
         let (news, mut heard) = mpsc::channel(16);
@@ -154,9 +147,9 @@ async fn carry(work: &Work, news: &News) -> End {
 
 async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
     let speed = *work.speed.lock().unwrap_or_else(PoisonError::into_inner);
-    let coding = coding(work.coding, lot.total(), work.far, speed);
     let total = lot.total();
-    let mut replies = work.session.feed(lot.command(coding), lot.clone().start(coding, &work.tally));
+    let coding = work.link.coding(total, speed);
+    let mut replies = work.session.feed(vec![lot.command(coding)], lot.clone().start(coding, &work.tally));
     let mut began = None;
     while let Some(reply) = replies.recv().await {
         match reply {
@@ -170,8 +163,7 @@ async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
             Reply::Ended { status, .. } if status.success() => {
                 if let Some(time) = began.map(|began| began.elapsed()).filter(|_| total >= TELLING) {
                     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
-                    // The others are about as fast.
-                    let seen = (total.saturating_mul(1_000_000) / micros).saturating_mul(work.hosts as u64);
+                    let seen = total.saturating_mul(1_000_000) / micros;
                     *work.speed.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
                 }
                 work.carried.fetch_add(1, Ordering::Relaxed);
@@ -189,31 +181,9 @@ async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
     End::Lost(Lost { reason: "the upload ended without a status".to_owned() })
 }
 
-/// How a lot of `total` bytes is sent: with a decoder on the host only where the link is what is waited for. Of a far
-/// host that is taken for granted, of a near one only what was sent before can tell. The stream itself then
-/// compresses no more than it has time for ([`crate::artifact::coding`]).
-fn coding(best: Coding, total: u64, far: bool, speed: Option<u64>) -> Coding {
-    let slow = speed.map_or(far, |speed| speed < SLOW);
-    if slow && total >= WORTH { best } else { Coding::Plain }
-}
-
-/// Fewer bytes arrive before a decoder has started.
-const WORTH: u64 = 64 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_waits_for_its_link_is_compressed() {
-        let chosen = |total, far, speed| coding(Coding::Zstd, total, far, speed) == Coding::Zstd;
-        assert!(chosen(1 << 20, true, None));
-        assert!(!chosen(1 << 20, false, None));
-        assert!(chosen(1 << 20, false, Some(1 << 20)));
-        assert!(!chosen(1 << 20, true, Some(100 << 20)));
-        assert!(!chosen(1000, true, None));
-        assert_eq!(coding(Coding::Plain, 1 << 20, true, Some(1)), Coding::Plain);
-    }
 
     #[test]
     fn a_refused_channel_matters_only_where_something_is_left() {

@@ -7,6 +7,7 @@ use super::Images;
 use super::containers::{self, Container, Watch};
 use super::docker::{Docker, record};
 use super::freeze::{self, Image, Paths, Resolved};
+use super::owner;
 use super::ready::Ready;
 use super::service::{Choice, Seen, Service, Services, Way};
 use crate::command::{Command, quote};
@@ -27,6 +28,12 @@ const LOG_LINES: &str = "20";
 /// What a container that does not come up may mean.
 const NOT_UP: &[(i32, &str)] =
     &[(1, "if it ended because its work was done, name the service in `one_shot` of the `compose` step")];
+
+/// What the absence of an image means where images are sent.
+const NOT_SENT: &[(i32, &str)] = &[(
+    1,
+    "with `images = \"push\"` an `images` step sends each image before, under this name (`send` of the recipe compose)",
+)];
 
 /// The host, the project and the release that all decisions of one step are about.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +64,10 @@ impl Site {
 
     /// A question.
     pub fn ask(&self, name: impl Into<String>, question: Command, decide: Decide) -> Task {
+        let sudo = question.sudo_argv().is_some();
         let decide = crate::step::Decide::Compose(Box::new(decide));
-        Task::new(name, Action::Derive(Derive { question, decide }))
+        let task = Task::new(name, Action::Derive(Derive { question, decide }));
+        if sudo { task.meanings(&[(1, sudo::REFUSED)]) } else { task }
     }
 
     /// `docker compose` on the frozen configuration.
@@ -126,6 +135,7 @@ impl Freezing {
     /// Gets the images onto the host and gives each the release's tag.
     fn images(&self, config: &Secret) -> Result<Vec<Task>, String> {
         let resolved = Resolved::read(config.expose())?;
+        resolved.knows(&self.choice)?;
         let Site { docker, layout, release, .. } = &self.site;
         let (mut built, mut pulled, mut tags) = (Vec::new(), Vec::new(), Vec::new());
         for (name, builds, image) in resolved.images() {
@@ -160,7 +170,9 @@ impl Freezing {
         }
         for (name, image) in tags {
             let command = docker.command(["image", "tag", &image, &docker.image(name, release)]);
-            tasks.push(Task { own: true, ..self.site.task(format!("Keep the image of {name}"), command) });
+            let task = self.site.task(format!("Keep the image of {name}"), command);
+            let sent = self.images == Images::Push && !docker.sudo;
+            tasks.push(Task { own: true, ..if sent { task.meanings(NOT_SENT) } else { task } });
         }
         let folder = layout.release(release);
         let paths = resolved.mounted(&folder);
@@ -232,7 +244,7 @@ impl Freezing {
 /// A decision, with what it needs beside the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decide {
-    /// The answer is the containers of the project, before the first release: are they somebody else's?
+    /// The answer is whose the containers of the project are, before the first release.
     Adopt(Site),
     /// The answer is the resolved configuration.
     Freeze(Freezing),
@@ -270,7 +282,7 @@ pub enum Decide {
     Started(Ready),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
-    /// The answer is the containers of the project: those that ship made go, but for their volumes.
+    /// The answer is whose the containers of the project are: those of a first release go, but for their volumes.
     Down(Site),
 }
 
@@ -278,7 +290,7 @@ impl Decide {
     /// See [`crate::step::Decide::tasks`].
     pub fn tasks(&self, answer: &str) -> Result<Vec<Task>, String> {
         match self {
-            Self::Adopt(site) => adopt(site, &containers::parse(answer)),
+            Self::Adopt(site) => owner::adopt(site, answer),
             Self::Freeze(freezing) => freezing.images(&Secret::new(answer.to_owned())),
             Self::Built(named, again) => {
                 let found: BTreeSet<String> = answer.lines().map(str::to_owned).collect();
@@ -300,7 +312,8 @@ impl Decide {
             Self::Run { site, file, service, words } => {
                 let known = services(answer)?;
                 if !known.services.iter().any(|own| own.name == *service) {
-                    return Err(format!("the release has no service {service}"));
+                    let names: Vec<&str> = known.services.iter().map(|own| own.name.as_str()).collect();
+                    return Err(format!("the release has no service {service}; it has {}", names.join(", ")));
                 }
                 let mut tasks = Vec::new();
                 let needed = known.needed_by(service);
@@ -326,12 +339,7 @@ impl Decide {
                 let command = site.docker.command(["image", "rm"].into_iter().chain(old));
                 Ok(vec![Task { own: true, ..site.task("Remove images of removed releases", command) }.tolerated()])
             }
-            Self::Down(site) => {
-                // Somebody else's containers are not ours to stop.
-                let ours = containers::parse(answer).iter().all(|own| !own.config.is_empty());
-                let task = || site.task("Take the containers down; volumes stay", site.docker.down(false));
-                Ok(ours.then(task).into_iter().collect())
-            }
+            Self::Down(site) => Ok(owner::down(site, answer)),
         }
     }
 
@@ -434,21 +442,6 @@ impl Decide {
 /// The services of a release from its record.
 fn services(answer: &str) -> Result<Services, String> {
     serde_json::from_str(answer).map_err(|_| "the record of the release's services cannot be read".to_owned())
-}
-
-fn adopt(site: &Site, containers: &[Container]) -> Result<Vec<Task>, String> {
-    let foreign: BTreeSet<&str> =
-        containers.iter().filter(|own| own.config.is_empty()).map(|own| own.service.as_str()).collect();
-    if foreign.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names: Vec<&str> = foreign.into_iter().collect();
-    Err(format!(
-        "the project {} has containers that ship did not make ({}), and could not put back: stop them once on the host with `{}` (volumes stay), then deploy",
-        site.docker.project,
-        names.join(", "),
-        site.docker.down(false).display()
-    ))
 }
 
 /// Whether `image` has the tag of a release that is not kept. Tags of another form are not ours.

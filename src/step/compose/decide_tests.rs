@@ -245,12 +245,24 @@ fn parts_of_settings_in_messages_of_compose_are_not_shown() {
 
 #[test]
 fn containers_of_somebody_else_are_never_taken_over_or_down() {
-    let foreign = "a1|web||running|Up\na2|db|db1|running|Up\n";
-    let refused = Decide::Adopt(site()).tasks(foreign).expect_err("foreign");
-    assert!(refused.starts_with("the project app has containers that ship did not make (web)"), "{refused}");
-    assert_eq!(Decide::Down(site()).tasks(foreign), Ok(Vec::new()));
-    assert_eq!(Decide::Adopt(site()).tasks(""), Ok(Vec::new()));
-    let down = Decide::Down(site()).tasks("a2|db|db1|running|Up\n").expect("tasks");
+    let own = "db|/srv/app/.ship/releases/20261121T101500Z-1a2b3c4/compose.prepare.json\n";
+    let adopt = |answer: &str| Decide::Adopt(site()).tasks(answer);
+    assert_eq!((adopt(""), adopt(own)), (Ok(Vec::new()), Ok(Vec::new())));
+    let others = [
+        "web|/home/ann/app/docker-compose.yml\nweb|/home/ann/app/docker-compose.yml\n",
+        "web|\n",
+        "web|/srv/app2/.ship/releases/20261121T101500Z-1a2b3c4/compose.json\ndb|/srv/app2/.ship/releases/20261120T101500Z-1a2b3c4/compose.json\n",
+    ];
+    let refused = others.map(|other| adopt(&format!("{own}{other}")).expect_err("somebody else's"));
+    insta::assert_snapshot!(refused.join("\n"), @r"
+    the project app has containers that ship did not make (web of /home/ann/app/docker-compose.yml), and could not put back: give this app another `project`; or, if they are its own from before ship, stop them once on the host with `/usr/bin/docker compose --ansi never --project-name app down --remove-orphans` (volumes stay), then deploy
+    the project app has containers that ship did not make (web), and could not put back: give this app another `project`; or, if they are its own from before ship, stop them once on the host with `/usr/bin/docker compose --ansi never --project-name app down --remove-orphans` (volumes stay), then deploy
+    the project app on this host is that of the app in /srv/app2 (db, web): give this app another `project`
+    ");
+    for other in others {
+        assert_eq!(Decide::Down(site()).tasks(&format!("{own}{other}")), Ok(Vec::new()), "{other}");
+    }
+    let down = Decide::Down(site()).tasks(own).expect("tasks");
     insta::assert_snapshot!(shown(&down), @"Take the containers down; volumes stay: docker compose --ansi never --project-name app down --remove-orphans");
 }
 
@@ -273,7 +285,7 @@ fn a_one_off_command_finds_what_its_service_needs() {
     Have db running: compose --file F UP --no-recreate db
     api: python manage.py migrate: compose --file F run --rm --no-deps --no-TTY api python manage.py migrate
     ");
-    assert_eq!(run("gone"), Err("the release has no service gone".to_owned()));
+    assert_eq!(run("gone"), Err("the release has no service gone; it has api, db, front, proxy".to_owned()));
 }
 
 #[test]

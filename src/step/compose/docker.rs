@@ -47,13 +47,17 @@ impl Docker {
     /// Lists the project's containers, also those that ended, but for those of `docker compose run`.
     pub fn containers(&self) -> Command {
         let label = |name: &str| format!("{{{{.Label {name:?}}}}}");
-        let fields = [
+        self.containers_as(&[
             "{{.ID}}".to_owned(),
             label("com.docker.compose.service"),
             label(CONFIG_LABEL),
             "{{.State}}".to_owned(),
             "{{.Status}}".to_owned(),
-        ];
+        ])
+    }
+
+    /// The same, with other fields.
+    pub fn containers_as(&self, fields: &[String]) -> Command {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = "label=com.docker.compose.oneoff=False".to_owned();
         let format = fields.join(&SEPARATOR.to_string());

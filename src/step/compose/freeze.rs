@@ -72,6 +72,14 @@ impl Resolved {
         }
     }
 
+    /// Whether the services that a recipe names are there; the error says which is not.
+    pub fn knows(&self, choice: &Choice) -> Result<(), String> {
+        let named = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first).chain(&choice.uses);
+        let Some(unknown) = named.into_iter().find(|name| !self.services.contains_key(*name)) else { return Ok(()) };
+        let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
+        Err(format!("the recipe names the service {unknown}; the Compose files have {}", known.join(", ")))
+    }
+
     /// The services, sorted, each with whether it has something to build and the image that it names.
     pub fn images(&self) -> Vec<(&str, bool, Option<&str>)> {
         let image = |service: &'_ Value| -> bool { service.get("build").is_some_and(|build| !build.is_null()) };
@@ -117,11 +125,6 @@ impl Resolved {
         images: &BTreeMap<String, Image>,
         mounted: &BTreeMap<String, Mounted>,
     ) -> Result<Frozen, String> {
-        let unknown = choice.one_shot.iter().chain(&choice.single).chain(&choice.start_first);
-        if let Some(unknown) = unknown.into_iter().find(|name| !self.services.contains_key(*name)) {
-            let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
-            return Err(format!("the recipe names the service {unknown}; the Compose files have {}", known.join(", ")));
-        }
         if let Some((path, _)) = mounted.iter().find(|(_, what)| **what == Mounted::Missing) {
             return Err(format!(
                 "{path} is mounted, and is no part of the release: name it in `shared.dirs`, so that it outlives releases, or use a volume"
@@ -381,11 +384,11 @@ mod tests {
         let missing = BTreeMap::from([("data".to_owned(), Mounted::Missing)]);
         let lost = resolved(PATHS.release).freeze(PATHS, &Choice::default(), &images(), &missing);
         assert!(lost.expect_err("lost").starts_with("data is mounted"));
-        let choice = Choice { single: vec!["wep".to_owned()], ..Choice::default() };
-        let misspelt = resolved(PATHS.release).freeze(PATHS, &choice, &images(), &BTreeMap::new());
+        let choice = Choice { uses: vec!["web".to_owned(), "wep".to_owned()], ..Choice::default() };
+        let misspelt = resolved(PATHS.release).knows(&choice);
         assert_eq!(
-            misspelt.expect_err("misspelt"),
-            "the recipe names the service wep; the Compose files have front, proxy, web"
+            misspelt,
+            Err("the recipe names the service wep; the Compose files have front, proxy, web".to_owned())
         );
     }
 

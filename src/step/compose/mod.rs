@@ -19,6 +19,7 @@ pub mod containers;
 mod decide;
 pub mod docker;
 mod freeze;
+mod owner;
 mod ready;
 pub mod service;
 
@@ -51,6 +52,15 @@ pub enum Images {
     /// the rest is pulled where it is missing.
     Push,
 }
+
+/// What Compose means by its statuses where it reads files, as of version 2.
+const UNRESOLVED: &[(i32, &str)] = &[
+    (
+        14,
+        "a file that the Compose files name is not in the release: is it committed? Settings are those of `env_file` in the recipe",
+    ),
+    (15, "Compose cannot make sense of the Compose files; its last line says where"),
+];
 
 impl Images {
     const ALL: &[(&str, Self)] = &[("build", Self::Build), ("pull", Self::Pull), ("push", Self::Push)];
@@ -95,7 +105,12 @@ impl Compose {
         let sudo = reader.typed("sudo", "expected true or false", boolean);
         let mut words = |key| reader.strings(key).map(|items| list(&items)).unwrap_or_default();
         let (files, env_files, profiles) = (words("files"), words("env_files"), words("profiles"));
-        let choice = Choice { one_shot: words("one_shot"), single: words("single"), start_first: words("start_first") };
+        let choice = Choice {
+            one_shot: words("one_shot"),
+            single: words("single"),
+            start_first: words("start_first"),
+            uses: words("uses"),
+        };
         let wait = reader.duration("wait");
         let run = reader.string("run").filter(|run| !run.is_empty());
         let command = reader.node("command").map(|node| match &node.value {
@@ -178,8 +193,7 @@ impl Compose {
         }
         let mut tasks = Vec::new();
         if context.facts.live().is_none() {
-            let question = site.docker.containers();
-            tasks.push(site.ask("Look for containers of the project", question, Decide::Adopt(site.clone())));
+            tasks.push(owner::ask(&site, "Look for containers of the project", Decide::Adopt(site.clone())));
         }
         tasks.extend(self.copy_settings(context));
         let freezing = Freezing {
@@ -189,7 +203,8 @@ impl Compose {
             detached: context.detached(Command::shell(":")),
             site: site.clone(),
         };
-        tasks.push(site.ask("Resolve the configuration", freezing.resolve(), Decide::Freeze(freezing)));
+        let resolve = site.ask("Resolve the configuration", freezing.resolve(), Decide::Freeze(freezing));
+        tasks.push(if self.sudo { resolve } else { resolve.meanings(UNRESOLVED) });
         Ok(tasks)
     }
 
@@ -253,8 +268,7 @@ impl Compose {
             return Ok(Vec::new());
         }
         let site = self.site(context)?;
-        let down = Decide::Down(site.clone());
-        Ok(vec![Task { own: true, ..site.ask("Look at the containers", site.docker.containers(), down) }])
+        Ok(vec![Task { own: true, ..owner::ask(&site, "Look at the containers", Decide::Down(site.clone())) }])
     }
 
     /// Removes the images of releases that are not kept.

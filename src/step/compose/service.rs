@@ -126,6 +126,8 @@ pub struct Choice {
     pub single: Vec<String>,
     /// They may run twice, whatever speaks against it.
     pub start_first: Vec<String>,
+    /// Other steps name them.
+    pub uses: Vec<String>,
 }
 
 /// What is known of a service beside its configuration.

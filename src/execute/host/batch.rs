@@ -1,0 +1,290 @@
+//! What travels to a host together, and what comes back of each part of it.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Host, Running, Stop, advice, describe};
+use crate::artifact::Tally;
+use crate::command::Command;
+use crate::event::{Event, Phase, TaskResult};
+use crate::fleet::Answer;
+use crate::plan::Transfer;
+use crate::session::{Body, Lost, Reply};
+use crate::step::{Action, Feed, Task};
+
+/// What is sent to a host without waiting for an answer in between.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Commands, of which the last may be the upload.
+    pub(super) tasks: Vec<Task>,
+    /// Asked behind them.
+    pub(super) asking: Option<Task>,
+    /// Run behind them; nothing is told of them.
+    pub(super) quiet: Vec<Command>,
+    /// In place of all of these: what travels by itself.
+    pub(super) alone: Option<Task>,
+}
+
+/// How far a host came with a batch.
+#[derive(Default)]
+pub(super) struct Came {
+    /// How many of its tasks have ended.
+    pub(super) tasks: usize,
+    /// The task that asks, which goes on, and its answer.
+    pub(super) answer: Option<(Running, Answer)>,
+    /// Whether all that was quiet did what it should.
+    pub(super) quiet: bool,
+}
+
+impl Batch {
+    /// Takes from `rest` what can be sent next.
+    pub(super) fn next(rest: &mut VecDeque<Task>) -> Self {
+        let together = rest.iter().take_while(|task| travels_together(task)).count();
+        let mut batch = Self { tasks: rest.drain(..together).collect(), ..Self::default() };
+        match rest.front().map(|task| &task.action) {
+            Some(Action::Poll(_) | Action::Derive(_)) => batch.asking = rest.pop_front(),
+            // What is not ship's own may take long, and the lock is held by another channel's shell.
+            Some(Action::Transfer) if batch.tasks.iter().all(|task| task.own) => batch.tasks.extend(rest.pop_front()),
+            Some(Action::Command(_) | Action::Transfer) if batch.tasks.is_empty() => {
+                batch.tasks.extend(rest.pop_front());
+            }
+            Some(_) if batch.tasks.is_empty() => batch.alone = rest.pop_front(),
+            _ => {}
+        }
+        batch
+    }
+
+    /// Whether more can travel behind its tasks.
+    pub(super) fn has_room(&self) -> bool {
+        self.alone.is_none() && self.asking.is_none() && self.tasks.iter().all(travels_together)
+    }
+
+    fn commands(&self, transfer: Option<&Transfer>) -> Vec<Command> {
+        let tasks = self.tasks.iter().filter_map(|task| match &task.action {
+            Action::Command(command) if task.tolerate => Some(command.clone().tolerated()),
+            Action::Command(command) => Some(command.clone()),
+            _ => transfer.and_then(alone),
+        });
+        let asking = self.asking.iter().filter_map(|task| match &task.action {
+            Action::Poll(poll) => Some(poll.probe.clone()),
+            Action::Derive(derive) => Some(derive.question.clone()),
+            _ => None,
+        });
+        tasks.chain(asking).chain(self.quiet.iter().cloned()).collect()
+    }
+}
+
+/// The command of an upload that is one lot.
+fn alone(transfer: &Transfer) -> Option<Command> {
+    transfer.lots.first().map(|lot| lot.command(transfer.first_coding()))
+}
+
+/// A failure of these either ends the phase, which the host does by itself, or matters to nobody.
+fn travels_together(task: &Task) -> bool {
+    matches!(task.action, Action::Command(_)) && task.attempts <= 1 && (!task.tolerate || task.explain.is_none())
+}
+
+impl Host {
+    /// Sends a batch. A single command with attempts left is sent again when it fails.
+    pub(super) async fn send(
+        &self,
+        phase: Phase,
+        batch: &Batch,
+        transfer: Option<&Transfer>,
+        cancel: &CancellationToken,
+    ) -> Result<Came, Stop> {
+        if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
+            let Some(transfer) = transfer else { return Ok(Came { tasks: batch.tasks.len(), ..Came::default() }) };
+            return match transfer.lots.as_slice() {
+                [lot] => {
+                    let body = lot.clone().start(transfer.first_coding(), &Tally::default());
+                    let replies = self.session.feed(batch.commands(Some(transfer)), body);
+                    self.hear(phase, batch, replies, true, Some(lot.total()), &CancellationToken::new()).await
+                }
+                _ => self.send_lots(phase, batch, transfer, cancel).await,
+            };
+        }
+        let (attempts, pause) = match batch.tasks.as_slice() {
+            [single] => (single.attempts.max(1), single.pause),
+            _ => (1, std::time::Duration::ZERO),
+        };
+        let mut attempt = 1;
+        loop {
+            let last = attempt == attempts || cancel.is_cancelled();
+            let replies = self.session.run(batch.commands(None));
+            match self.hear(phase, batch, replies, last, None, cancel).await {
+                Err(Stop::Failed { task, failure }) if !last => {
+                    let text = format!("{task}: {}; trying again ({attempt} of {attempts} failed)", failure.status);
+                    self.sink.emit(Event::Warning { host: Some(self.name.clone()), text }).await;
+                    tokio::time::sleep(pause).await;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends a batch with an upload in several lots: what is before it has to be done before any of them begins.
+    async fn send_lots(
+        &self,
+        phase: Phase,
+        batch: &Batch,
+        transfer: &Transfer,
+        cancel: &CancellationToken,
+    ) -> Result<Came, Stop> {
+        let before = batch.tasks.iter().filter(|task| !matches!(task.action, Action::Transfer)).cloned().collect();
+        let before = Batch { tasks: before, ..Batch::default() };
+        if !before.tasks.is_empty() {
+            let replies = self.session.run(before.commands(None));
+            self.hear(phase, &before, replies, true, None, cancel).await?;
+        }
+        if let Some(task) = batch.tasks.last() {
+            self.transfer(phase, task, transfer).await?;
+        }
+        Ok(Came { tasks: batch.tasks.len(), ..Came::default() })
+    }
+
+    /// Tells what comes back of a batch, to its end or the first failure that matters. `last` says that a failure is
+    /// final; how far the body of an upload is sent is told where its `total` is known.
+    async fn hear(
+        &self,
+        phase: Phase,
+        batch: &Batch,
+        mut replies: mpsc::Receiver<Reply>,
+        last: bool,
+        total: Option<u64>,
+        cancel: &CancellationToken,
+    ) -> Result<Came, Stop> {
+        let shown: Vec<&Task> = batch.tasks.iter().chain(&batch.asking).collect();
+        let count = shown.len() + batch.quiet.len();
+        let asking = batch.asking.as_ref().map(|_| batch.tasks.len());
+        let mut answer = Answer::default();
+        let mut quiet = true;
+        let (mut sent, mut fed) = (0, false);
+        let mut running: Option<Running> = None;
+        let mut finished = 0;
+        let mut interrupted = false;
+        loop {
+            let reply = tokio::select! {
+                reply = replies.recv() => reply,
+                () = cancel.cancelled(), if !interrupted => {
+                    // The running command ends; the rest of the batch is not started.
+                    interrupted = true;
+                    self.session.interrupt().await;
+                    continue;
+                }
+            };
+            let Some(reply) = reply else { break };
+            match reply {
+                Reply::Started { index } => {
+                    if let Some(task) = shown.get(index) {
+                        let started = self.start(phase, task).await;
+                        fed = matches!(task.action, Action::Transfer | Action::Send(_) | Action::Feed(_));
+                        if fed && sent > 0 {
+                            self.progress(&started, sent, total).await;
+                        }
+                        running = Some(started);
+                    }
+                }
+                Reply::Output { index, stream, bytes } if Some(index) == asking => answer.take(stream, &bytes),
+                Reply::Output { stream, bytes, .. } => {
+                    if let Some(running) = &mut running {
+                        self.print(running, stream, &bytes).await;
+                    }
+                }
+                // It may be on its way before the host has begun to read.
+                Reply::Sent { bytes } => {
+                    sent = bytes;
+                    if let Some(running) = running.as_ref().filter(|_| fed) {
+                        self.progress(running, sent, total).await;
+                    }
+                }
+                Reply::Ended { index, status } => {
+                    finished = index + 1;
+                    if Some(index) == asking {
+                        answer.status = Some(status);
+                        continue;
+                    }
+                    let Some(task) = batch.tasks.get(index) else {
+                        quiet &= status.success();
+                        continue;
+                    };
+                    let Some(running) = running.take() else { continue };
+                    if status.success() {
+                        self.done(running).await;
+                        continue;
+                    }
+                    if !task.tolerate || task.explain.is_some() {
+                        // The answer to `explain` needs the shell, and this batch is over.
+                        while replies.recv().await.is_some() {}
+                    }
+                    let advice = advice(task, &status);
+                    if !last {
+                        let failure = running.failure(describe(&status), advice);
+                        self.end(running, |_| TaskResult::Tolerated(failure.clone())).await;
+                        return Err(Stop::Failed { task: task.name.clone(), failure });
+                    }
+                    self.failed(running, task, describe(&status), advice).await?;
+                }
+                // What is quiet is all that was left.
+                Reply::Lost(_) if finished >= shown.len() && !batch.quiet.is_empty() => {
+                    return Ok(Came { tasks: batch.tasks.len(), ..Came::default() });
+                }
+                Reply::Lost(lost) => {
+                    let name = running.as_ref().map(|running| running.name.clone());
+                    let next = || shown.get(finished).map(|task| task.name.clone());
+                    let name = name.or_else(next).unwrap_or_default();
+                    return Err(self.lost(running, &name, lost).await);
+                }
+            }
+        }
+        let tolerated = |index: usize| batch.tasks.get(index).is_some_and(|task| task.tolerate);
+        if finished == count || finished.checked_sub(1).is_some_and(tolerated) {
+            let answer = running.map(|running| (running, answer));
+            return Ok(Came { tasks: finished.min(batch.tasks.len()), answer, quiet: quiet && finished == count });
+        }
+        if finished > shown.len() {
+            // Of those that are quiet, one failed.
+            return Ok(Came { tasks: batch.tasks.len(), answer: None, quiet: false });
+        }
+        if let (Some(running), true) = (running.take(), interrupted) {
+            self.end(running, |running| TaskResult::Failed(running.failure("interrupted".to_owned(), None))).await;
+            return Err(Stop::Cancelled);
+        }
+        if interrupted {
+            return Err(Stop::Cancelled);
+        }
+        let lost = Lost { reason: "the host stopped answering without a status".to_owned() };
+        let name = shown.get(finished).map(|task| task.name.clone()).unwrap_or_default();
+        Err(self.lost(None, &name, lost).await)
+    }
+
+    async fn progress(&self, running: &Running, sent: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.sink.emit(Event::TaskProgress { task: running.reference.clone(), sent, total }).await;
+        }
+    }
+
+    pub(super) async fn feed(&self, phase: Phase, task: &Task, feed: &Feed) -> Result<(), Stop> {
+        let (sender, body) = mpsc::channel(1);
+        let _ = sender.try_send(Ok(bytes::Bytes::copy_from_slice(feed.text.expose().as_bytes())));
+        drop(sender);
+        self.fed(phase, task, feed.command.clone(), body, None).await
+    }
+
+    /// Runs `command` with `body` as its standard input; how far that is sent is told where `total` is known.
+    pub(super) async fn fed(
+        &self,
+        phase: Phase,
+        task: &Task,
+        command: Command,
+        body: Body,
+        total: Option<u64>,
+    ) -> Result<(), Stop> {
+        let batch = Batch { tasks: vec![task.clone()], ..Batch::default() };
+        let replies = self.session.feed(vec![command], body);
+        self.hear(phase, &batch, replies, true, total, &CancellationToken::new()).await.map(|_| ())
+    }
+}
