@@ -199,7 +199,6 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
     if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
     }
-    finish.extend(removal(layout, &prune));
     let wanted = |name: &String| transfer.pieces.iter().any(|pieces| pieces.name == *name);
     let stale: Vec<&str> = facts.incoming.keys().filter(|name| !wanted(name)).map(String::as_str).collect();
     if !stale.is_empty() {
@@ -210,7 +209,13 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
     let each = |phase, act: Act<'_>| {
         gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
     };
-    finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
+    let old: Vec<(ReleaseId, Task)> =
+        prune.iter().filter_map(|id| Some((id.clone(), removal(layout, std::slice::from_ref(id))?))).collect();
+    let pruned = each(Phase::Prepare, &|step, context| step.prune(context, &kept, &old))?;
+    if pruned.is_empty() {
+        finish.extend(removal(layout, &prune));
+    }
+    finish.extend(pruned);
 
     let put_back = match &before {
         Some(before) => {
