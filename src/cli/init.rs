@@ -12,7 +12,10 @@ use crate::report;
 const SIGNS: &[(&str, &str)] = &[
     ("manage.py", "django"),
     ("backend/manage.py", "django"),
-    ("package.json", "node"),
+    ("compose.yaml", "compose"),
+    ("compose.yml", "compose"),
+    ("docker-compose.yml", "compose"),
+    ("docker-compose.yaml", "compose"),
     ("index.html", "static"),
     ("public/index.html", "static"),
 ];

@@ -57,12 +57,24 @@ async fn state_of(members: &[Member], places: &[Place]) -> Vec<(String, Vec<Stat
             if place.is_empty() {
                 return (member.name, Vec::new());
             }
-            let answers = ask(member.session.as_ref(), vec![place.question()]).await.unwrap_or_default();
-            let output = answers.first().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
-            (member.name, place.states(&output.unwrap_or_default()))
+            let answers = ask(member.session.as_ref(), vec![place.question()]).await;
+            let states = match answers.map_err(|lost| lost.to_string()).map(|answers| answers.into_iter().next()) {
+                Ok(Some(answer)) if answer.success() => place.states(&String::from_utf8_lossy(&answer.stdout)),
+                Ok(answer) => unknown(&place, &answer.unwrap_or_default().last_line()),
+                Err(lost) => unknown(&place, &lost),
+            };
+            (member.name, states)
         }
     })
     .await
+}
+
+/// The services of a host that does not say how they are: that is not the same as being down.
+fn unknown(place: &Place, why: &str) -> Vec<State> {
+    let short: String = why.chars().take(60).collect();
+    let end = if short.len() < why.len() { "…" } else { "" };
+    let state = |service| State { service, state: format!("unknown: {short}{end}"), ..State::default() };
+    place.names().into_iter().map(state).collect()
 }
 
 fn table(found: &[(String, Vec<State>)]) -> String {
@@ -326,4 +338,17 @@ fn tasks(member: &Member, place: &Place, facts: &Facts, change: Change, before: 
         detach: None,
     };
     step(act, place.units.clone()).tasks(&context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_does_not_answer_has_services_of_unknown_state() {
+        let place = Place { units: vec!["app".to_owned()], stack: None };
+        let states = unknown(&place, "permission denied");
+        let shown: Vec<_> = states.iter().map(|own| (own.service.as_str(), own.state.as_str(), own.up)).collect();
+        assert_eq!(shown, [("app", "unknown: permission denied", false)]);
+    }
 }

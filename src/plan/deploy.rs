@@ -197,13 +197,18 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
     }
-    finish.extend(removal(layout, &prune));
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();
     let each = |phase, act: Act<'_>| {
         gather(&host.steps, phase, layout, facts, &common.release, &seen, false, act).map_err(lacking)
     };
-    finish.extend(each(Phase::Prepare, &|step, context| step.prune(context, &kept))?);
+    let old: Vec<(ReleaseId, Task)> =
+        prune.iter().filter_map(|id| Some((id.clone(), removal(layout, std::slice::from_ref(id))?))).collect();
+    let pruned = each(Phase::Prepare, &|step, context| step.prune(context, &kept, &old))?;
+    if pruned.is_empty() {
+        finish.extend(removal(layout, &prune));
+    }
+    finish.extend(pruned);
 
     let put_back = match &before {
         Some(before) => {

@@ -255,19 +255,39 @@ pub fn in_unit(unit: &str, settings: &str, words: &[String], fallback: &str) -> 
     Ok(text)
 }
 
-/// Exports the variables of a file in the manner of systemd.exec(5): comments, and one pair of quotes around a
-/// value. Nothing of it is evaluated.
+/// Exports the variables of a file in the manner of systemd.exec(5): comments, and values in quotes, which may have
+/// several lines and, in double quotes, escapes. Nothing of it is evaluated.
 fn read_environment_file(path: &str) -> String {
     let path = crate::command::quote(path);
-    format!(
-        "if [ -r {path} ]; then while IFS= read -r l || [ -n \"$l\" ]; do k=${{l%%=*}}\n\
-         case $l in *=*) ;; *) continue ;; esac\n\
-         case $k in ''|[0-9]*|*[!A-Za-z0-9_]*) continue ;; esac\n\
-         v=${{l#*=}}\n\
-         case $v in '\"'*'\"'|\"'\"*\"'\") v=${{v#?}}; v=${{v%?}} ;; esac\n\
-         export \"$k=$v\"; done <{path}; fi"
-    )
+    format!("if [ -r {path} ]; then {READER} <{path}; fi")
 }
+
+/// `$o` is the value so far, `$v` what is left of the line.
+const READER: &str = r#"while IFS= read -r v || [ -n "$v" ]; do k=${v%%=*}
+case $v in *=*) ;; *) continue ;; esac
+case $k in ''|[0-9]*|*[!A-Za-z0-9_]*) continue ;; esac
+v=${v#*=}; o=
+case $v in
+'"'*) v=${v#?}
+while :; do case $v in
+*[\\\"]*) o=$o${v%%[\\\"]*}; v=${v#"${v%%[\\\"]*}"}
+case $v in
+'"'*) break ;;
+'\') IFS= read -r v || [ -n "$v" ] || break ;;
+*) c=${v#?}; c=${c%"${c#?}"}; v=${v#??}; case $c in '"'|'\'|'$'|'`') o=$o$c ;; *) o=$o\\$c ;; esac ;;
+esac ;;
+*) o=$o$v; IFS= read -r v || [ -n "$v" ] || break; o=$o'
+' ;;
+esac; done ;;
+"'"*) v=${v#?}
+while :; do case $v in
+*"'"*) o=$o${v%%"'"*}; break ;;
+*) o=$o$v; IFS= read -r v || [ -n "$v" ] || break; o=$o'
+' ;;
+esac; done ;;
+*) o=$v ;;
+esac
+export "$k=$o"; done"#;
 
 /// `A=1 "B=two words" C=\x` as systemctl(1) shows an environment: words, quoted and escaped as in C where needed.
 fn assignments(line: &str) -> Vec<(String, String)> {
@@ -381,6 +401,19 @@ mod tests {
             ]
         );
         assert!(states[2].failed);
+    }
+
+    #[test]
+    fn values_of_several_lines_come_whole_into_the_environment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("env");
+        let text = "KEY=\"-----BEGIN\na\\\\n\\$b \\\"c\\\" \\é\n-----END\n\"\nS='it \"is\"\n two\\'\n;B=1\nL=\"1\n2\"";
+        std::fs::write(&file, text).expect("a file");
+        let text =
+            format!("{}\nprintf '%s|' \"$KEY\" \"$S\" \"$B\" \"$L\"", read_environment_file(&file.to_string_lossy()));
+        let output = std::process::Command::new("/bin/sh").args(["-c", &text]).env_remove("B").output().expect("sh");
+        let expected = "-----BEGIN\na\\n$b \"c\" \\é\n-----END\n|it \"is\"\n two\\||1\n2|";
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
     }
 
     #[test]

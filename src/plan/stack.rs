@@ -129,9 +129,12 @@ impl Stack {
             let own: Vec<&Container> =
                 containers.iter().filter(|container| container.service == service.name).collect();
             if own.is_empty() {
+                let wanted = service.replicas > 0;
+                let state = if wanted { "no container" } else { "none, as it says" };
                 states.push(State {
                     service: service.name.clone(),
-                    state: "no container".to_owned(),
+                    state: state.to_owned(),
+                    up: !wanted,
                     ..State::default()
                 });
             }
@@ -232,6 +235,9 @@ mod tests {
                 ("db", "no container", false)
             ]
         );
+        let mut none = stack(&["db"]);
+        none.services.services.iter_mut().for_each(|own| own.replicas = 0);
+        assert!(none.states("").iter().all(|own| own.up), "of a service that has no replicas nothing is missing");
         assert!(stack(&["db"]).watch(answer).is_none());
         assert!(stack(&["web"]).watch(answer).is_some());
     }

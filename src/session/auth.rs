@@ -361,7 +361,7 @@ impl Login<'_> {
             message.push_str(&format!("; {note}"));
         }
         let advice = if progress.tried.is_empty() {
-            "Start an agent (ssh-add), or give the host an `identity_file` in the inventory.".to_owned()
+            how_to_begin(&accepts)
         } else {
             format!(
                 "Add the public key to ~/.ssh/authorized_keys of {user} on the host: ssh-copy-id -p {} {user}@{}",
@@ -371,5 +371,23 @@ impl Login<'_> {
             )
         };
         Failure::Refused(ConnectError { message, advice: Some(advice) })
+    }
+}
+
+/// What to do where there was nothing to try.
+fn how_to_begin(accepts: &[&str]) -> String {
+    let by_password = accepts.iter().any(|method| ["password", "keyboard-interactive"].contains(method));
+    let password = if by_password { ", or a `password` where it cannot be a key" } else { "" };
+    format!("Start an agent (ssh-add), or give the host an `identity_file` in the inventory{password}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_named_where_the_server_takes_one() {
+        assert!(how_to_begin(&["publickey", "password"]).contains("`password`"));
+        assert!(!how_to_begin(&["publickey"]).contains("`password`"));
     }
 }

@@ -385,11 +385,16 @@ impl Step {
         }
     }
 
-    /// What removes, once a release is live, what the step made outside of the folders of releases that are not
-    /// among `kept`.
-    pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {
+    /// What removes, once a release is live, `old` releases and what the step made outside of the folders of
+    /// releases that are not among `kept`; nothing, where the step has no say in that.
+    pub fn prune(
+        &self,
+        context: &Context<'_>,
+        kept: &[ReleaseId],
+        old: &[(ReleaseId, Task)],
+    ) -> Result<Vec<Task>, String> {
         match self {
-            Self::Compose(step) if context.phase == Phase::Prepare => step.prune(context, kept),
+            Self::Compose(step) if context.phase == Phase::Prepare => step.prune(context, kept, old),
             _ => Ok(Vec::new()),
         }
     }

@@ -44,7 +44,7 @@ fn clear(lab: &Lab, host: &Host) {
             "docker ps -aq --filter label=com.docker.compose.project={APP} | xargs -r docker rm -f >/dev/null
              docker volume ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker volume rm >/dev/null
              docker network ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker network rm >/dev/null
-             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'ship/{APP}-*' | xargs -r docker rmi >/dev/null
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'ship/{APP}/*' | xargs -r docker rmi >/dev/null
              rm -rf /srv/{APP}"
         ),
     );
@@ -267,7 +267,7 @@ fn one_shot_containers_and_a_proxy_with_passwords_for_all() {
     project.ship(&["service", "start", "prod"]).exits(0);
     serves(port, "two");
 
-    let images = lab.root(&host, &format!("docker images --format '{{{{.Tag}}}}' 'ship/{APP}-*' | sort -u"));
+    let images = lab.root(&host, &format!("docker images --format '{{{{.Tag}}}}' 'ship/{APP}/*' | sort -u"));
     let records = lab.root(&host, &format!("ls /srv/{APP}/releases"));
     assert_eq!(images.lines().count(), records.lines().count(), "images of {records} alone:\n{images}");
     let modes = lab.root(&host, &format!("stat -c %a /srv/{APP}/.ship/releases/*/compose.json | sort -u"));

@@ -72,7 +72,7 @@ systemctl stop rocket-acme rocket-visitor rocket-renew.timer 2>/dev/null
 docker ps --all --quiet --filter label=com.docker.compose.project=rocket | xargs -r docker rm --force >/dev/null
 docker volume rm --force rocket_lock >/dev/null
 docker network rm rocket_default >/dev/null 2>&1
-docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^(ship/rocket-|rocket-)' | xargs -r docker image rm --force >/dev/null
+docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^(ship/rocket/|rocket-)' | xargs -r docker image rm --force >/dev/null
 systemctl disable rocket-renew.timer 2>/dev/null
 rm -rf /srv/rocket /srv/acme /etc/rocket /var/www/certbot /etc/systemd/system/rocket-renew.*
 rm -rf /etc/letsencrypt/live/rocket.lab /etc/letsencrypt/archive/rocket.lab /etc/letsencrypt/renewal/rocket.lab.conf /etc/letsencrypt/accounts/acme.lab*

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::docker::SEPARATOR;
 use super::ready::logged;
+use crate::output::visible;
 use crate::step::{Sample, Verdict};
 
 /// One container.
@@ -113,6 +114,10 @@ struct Seen {
     state: String,
     restarts: u32,
     health: String,
+    /// What it ended with, where it did.
+    code: Option<i64>,
+    /// The last line that its health check printed.
+    said: String,
 }
 
 fn seen(output: &str) -> Vec<Seen> {
@@ -128,9 +133,18 @@ fn seen(output: &str) -> Vec<Seen> {
             state: text(state.get("Status")),
             restarts: restarts.parse().unwrap_or(0),
             health: text(state.get("Health").and_then(|health| health.get("Status"))),
+            code: state.get("ExitCode").and_then(serde_json::Value::as_i64),
+            said: said(state.get("Health")),
         })
     };
     output.lines().filter_map(read).collect()
+}
+
+/// The last line of what a health check printed when it was last run.
+fn said(health: Option<&serde_json::Value>) -> String {
+    let last = health.and_then(|health| health.get("Log")?.as_array()?.last()?.get("Output")?.as_str());
+    let line = last.and_then(|output| output.lines().rfind(|line| !line.trim().is_empty())).unwrap_or_default();
+    visible(line.chars().take(200).collect::<String>().as_bytes())
 }
 
 /// A container that dies and is started again by its restart policy is running whenever it is looked at, so the
@@ -141,6 +155,8 @@ fn steady(services: &BTreeMap<String, String>, window: Duration, samples: &[Samp
     if !last.success || now.len() < services.len() {
         return Verdict::Failed("a container is gone".to_owned());
     }
+    let checked =
+        |own: &Seen| if own.said.is_empty() { String::new() } else { format!(": its check says {}", own.said) };
     for own in &now {
         let service = services.get(&own.id).map_or("a container", String::as_str);
         let before = first.iter().find(|before| before.id == own.id).map_or(own.restarts, |before| before.restarts);
@@ -148,10 +164,14 @@ fn steady(services: &BTreeMap<String, String>, window: Duration, samples: &[Samp
             _ if own.restarts > before => {
                 return Verdict::Failed(format!("{service} ended and was started again by Docker"));
             }
-            ("running", "unhealthy") => return Verdict::Failed(format!("{service} is unhealthy")),
-            ("running", "starting") => return Verdict::Again(format!("{service} is not healthy yet")),
+            ("running", "unhealthy") => return Verdict::Failed(format!("{service} is unhealthy{}", checked(own))),
+            ("running", "starting") => return Verdict::Again(format!("{service} is not healthy yet{}", checked(own))),
             ("running", _) => {}
             ("created", _) => return Verdict::Again(format!("{service} is not started yet")),
+            ("exited", _) => {
+                let code = own.code.map(|code| format!(" with status {code}")).unwrap_or_default();
+                return Verdict::Failed(format!("{service} ended{code}"));
+            }
             (state, _) => return Verdict::Failed(format!("{service} is {state}")),
         }
     }
@@ -210,5 +230,20 @@ mod tests {
         assert!(failed(&[(0, "aa|restarting|3|")]));
         assert!(failed(&[(0, "aa|exited|0|")]));
         assert!(failed(&[(0, "")]));
+    }
+
+    #[test]
+    fn it_is_said_how_a_container_ended_and_what_its_check_printed() {
+        let of = |state: serde_json::Value| {
+            let services = BTreeMap::from([("aa".to_owned(), "web".to_owned())]);
+            let output = format!("aa|0|{state}\n");
+            let sample = Sample { elapsed: Duration::ZERO, success: true, output };
+            Watch::Steady { services, window: Duration::from_secs(2) }.verdict(&[sample])
+        };
+        let ended = of(serde_json::json!({ "Status": "exited", "ExitCode": 7 }));
+        assert_eq!(ended, Verdict::Failed("web ended with status 7".to_owned()));
+        let log = serde_json::json!([{ "Output": "old" }, { "Output": "curl: no\u{1b} route\n\n" }]);
+        let sick = of(serde_json::json!({ "Status": "running", "Health": { "Status": "unhealthy", "Log": log } }));
+        assert_eq!(sick, Verdict::Failed("web is unhealthy: its check says curl: no\\x1b route".to_owned()));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Images;
 use super::containers::{self, Container, Watch};
-use super::docker::{Docker, record};
+use super::docker::{self, Docker, SEPARATOR, record};
 use super::freeze::{self, Image, Paths, Resolved};
 use super::owner;
 use super::ready::Ready;
@@ -26,8 +26,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 const LOG_LINES: &str = "20";
 
 /// What a container that does not come up may mean.
-const NOT_UP: &[(i32, &str)] =
-    &[(1, "if it ended because its work was done, name the service in `one_shot` of the `compose` step")];
+const NOT_UP: &[(i32, &str)] = &[(
+    1,
+    "`wait` says how long it has to come up; if it ended because its work was done, name the service in `one_shot`",
+)];
 
 /// What the absence of an image means where images are sent.
 const NOT_SENT: &[(i32, &str)] = &[(
@@ -73,6 +75,13 @@ impl Site {
     /// `docker compose` on the frozen configuration.
     fn compose<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         self.docker.compose(&record::frozen(&self.layout, &self.release), words)
+    }
+
+    /// Removes images without the tags of releases that are `kept`.
+    pub fn remove_images(&self, kept: BTreeSet<String>) -> Task {
+        let decide = Decide::RemoveImages(self.clone(), kept);
+        let look = self.ask("Look for images of removed releases", self.docker.images(None), decide);
+        Task { own: true, ..look }.tolerated()
     }
 
     fn poll(&self, name: String, probe: Command, watch: Watch, within: Duration) -> Task {
@@ -241,6 +250,17 @@ impl Freezing {
     }
 }
 
+/// A release to remove.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removal {
+    /// Which.
+    pub release: ReleaseId,
+    /// Its services that mount a folder of it.
+    pub mounts: BTreeSet<String>,
+    /// What removes it.
+    pub task: Task,
+}
+
 /// A decision, with what it needs beside the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decide {
@@ -280,6 +300,9 @@ pub enum Decide {
     Ready(Ready),
     /// The answer is when its containers were started.
     Started(Ready),
+    /// The answer is all containers that Compose made: of these releases, those go of which none of these services
+    /// has a folder mounted, and then the images without the tags of those that stay.
+    RemoveReleases(Site, Vec<Removal>, BTreeSet<String>),
     /// The answer is images: those of releases without these tags go.
     RemoveImages(Site, BTreeSet<String>),
     /// The answer is whose the containers of the project are: those of a first release go, but for their volumes.
@@ -331,6 +354,18 @@ impl Decide {
             }
             Self::Ready(ready) => ready.started(answer),
             Self::Started(ready) => ready.poll(answer),
+            Self::RemoveReleases(site, all, kept) => {
+                let used: BTreeSet<(&str, ReleaseId)> = answer
+                    .lines()
+                    .filter_map(|line| line.split_once(SEPARATOR))
+                    .filter_map(|(service, file)| Some((service, record::release_of(&site.layout, file)?)))
+                    .collect();
+                let is_used =
+                    |old: &&Removal| used.iter().any(|(name, id)| *id == old.release && old.mounts.contains(*name));
+                let (used, gone): (Vec<&Removal>, Vec<&Removal>) = all.iter().partition(is_used);
+                let kept = used.iter().map(|old| docker::tag(&old.release)).chain(kept.iter().cloned()).collect();
+                Ok(gone.into_iter().map(|old| old.task.clone()).chain([site.remove_images(kept)]).collect())
+            }
             Self::RemoveImages(site, kept) => {
                 let old: Vec<&str> = answer.lines().filter(|image| is_old(image, kept)).collect();
                 if old.is_empty() {
@@ -400,6 +435,9 @@ impl Decide {
             Self::Run { .. } => {
                 &["then: bring up what the service needs, and run the command in a container of its own"]
             }
+            Self::RemoveReleases(..) => &[
+                "then: rm -rf, but for a release of which a container has a folder mounted; and images of those that are gone",
+            ],
             Self::RemoveImages(..) => &["then: docker image rm, for those of removed releases"],
             Self::Down(_) => &["then: docker compose down, where all of them were made by ship; volumes stay"],
             Self::Ready(ready) => {
@@ -469,9 +507,11 @@ fn replace(site: &Site, services: &Services, containers: &[Container]) -> Vec<Ta
             match &service.way {
                 Way::OneShot if same.iter().any(|own| own.ended() == Some(0)) => {}
                 Way::OneShot => tasks.extend(one_shot(site, service)),
+                // For what is wanted nowhere nobody waits.
+                _ if wanted == 0 => tasks.extend(remove(site, service, &own)),
                 // Made by a release that was not kept, or left over: the right ones are there beside them.
-                _ if up && wanted > 0 => tasks.extend(remove(site, service, &other)),
-                _ if enough && other.is_empty() && wanted > 0 => stopped.push(service.name.clone()),
+                _ if up => tasks.extend(remove(site, service, &other)),
+                _ if enough && other.is_empty() => stopped.push(service.name.clone()),
                 Way::StartFirst if other.iter().any(|own| own.running()) => {
                     let dead: Vec<&Container> = own.iter().copied().filter(|own| !own.running()).collect();
                     tasks.extend(remove(site, service, &dead));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::Images;
 use super::super::docker::Docker;
 use super::super::service::{Choice, Service, Services, Way};
-use super::{Decide, Freezing, Site};
+use super::{Decide, Freezing, Removal, Site};
 use crate::command::Command;
 use crate::layout::{Layout, ReleaseId};
 use crate::secret::Secret;
@@ -62,7 +62,7 @@ impl JudgeText for Poll {
 
 fn service(name: &str, way: Way, after: &[&str]) -> Service {
     let after = after.iter().map(|name| (*name).to_owned()).collect();
-    Service { name: name.to_owned(), way, config: format!("{name}2"), replicas: 1, after }
+    Service { name: name.to_owned(), way, config: format!("{name}2"), replicas: 1, after, folders: false }
 }
 
 fn stack() -> Services {
@@ -154,6 +154,16 @@ fn putting_back_a_failed_start_first_only_removes_what_is_too_much() {
 }
 
 #[test]
+fn a_service_of_which_none_is_wanted_is_removed_and_not_waited_for() {
+    let mut services = Services { services: vec![service("api", Way::StartFirst, &[])] };
+    services.services[0].replicas = 0;
+    let answer = "a1|api|api1|running|Up\n";
+    let tasks = shown(&Decide::Replace(site(), services).tasks(answer).expect("tasks"));
+    assert!(tasks.starts_with("Stop the old api: docker container stop a1\n"), "{tasks}");
+    assert!(!tasks.contains("beside what is live"), "{tasks}");
+}
+
+#[test]
 fn dead_containers_go_before_start_first() {
     let containers = "a1|api|api1|running|Up\na0|api|api0|exited|Exited (1) now\na2|api|api2|exited|Exited (1) now\nd1|db|db2|running|Up\nf1|front|front2|exited|Exited (0) 1 hour ago\np1|proxy|proxy2|running|Up\n";
     let tasks = replaced(containers);
@@ -187,21 +197,21 @@ fn images_are_built_or_pulled_and_kept_for_the_release() {
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Build web: compose --file RECORD/compose.build.json build web
     Pull missing images of db: compose --file RECORD/compose.build.json pull --policy missing db
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
     insta::assert_snapshot!(tasks(Images::Pull), @r"
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Pull missing images of db, web: compose --file RECORD/compose.build.json pull --policy missing db web
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
-    Keep the image of web: docker image tag web:dev ship/app-web:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
+    Keep the image of web: docker image tag web:dev ship/app/web:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
     insta::assert_snapshot!(tasks(Images::Push), @r"
     Name the images of the release: umask 077 && cat >RECORD/compose.build.json.new && mv -f RECORD/compose.build.json.new RECORD/compose.build.json
     Pull missing images of db: compose --file RECORD/compose.build.json pull --policy missing db
-    Keep the image of db: docker image tag postgres:16 ship/app-db:20261121t101500z-1a2b3c4
-    Keep the image of web: docker image tag web:dev ship/app-web:20261121t101500z-1a2b3c4
+    Keep the image of db: docker image tag postgres:16 ship/app/db:20261121t101500z-1a2b3c4
+    Keep the image of web: docker image tag web:dev ship/app/web:20261121t101500z-1a2b3c4
     Look at the mounted files: asks again
     ");
 }
@@ -267,11 +277,35 @@ fn containers_of_somebody_else_are_never_taken_over_or_down() {
 }
 
 #[test]
+fn a_release_stays_for_as_long_as_a_container_has_a_folder_of_it_mounted() {
+    let removal = |release: &str, mounts: &[&str]| {
+        let task = Task::new(release, Action::Command(Command::argv(["rm", "-rf", release])));
+        let mounts = mounts.iter().map(|name| (*name).to_owned()).collect();
+        Removal { release: ReleaseId::parse(release).expect("an id"), mounts, task }
+    };
+    let (first, second) = ("20261121T101300Z-0000000", "20261121T101400Z-0000000");
+    let old = vec![removal(first, &["web"]), removal(second, &["web"])];
+    let decide = Decide::RemoveReleases(site(), old, BTreeSet::from(["kept".to_owned()]));
+    let answer = format!(
+        "web|/srv/app/.ship/releases/{first}/compose.json\ndb|/srv/app/.ship/releases/{second}/compose.json\n\
+         web|/srv/other/.ship/releases/{second}/compose.json\nweb|\n"
+    );
+    let tasks = decide.tasks(&answer).expect("tasks");
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, [second, "Look for images of removed releases"]);
+    // What stays can be rolled back to, so its images stay too.
+    let Action::Derive(look) = &tasks[1].action else { panic!("a question") };
+    let images = format!("ship/app/web:{}\nship/app/web:{}\n", first.to_lowercase(), second.to_lowercase());
+    let removed = shown(&look.decide.tasks(&images).expect("tasks"));
+    assert!(removed.contains(&second.to_lowercase()) && !removed.contains(&first.to_lowercase()), "{removed}");
+}
+
+#[test]
 fn only_images_of_releases_that_are_gone_are_removed() {
     let kept = BTreeSet::from(["20261121t101500z-1a2b3c4".to_owned()]);
-    let images = "ship/app-web:20261121t101500z-1a2b3c4\nship/app-web:20261120t101500z-0000000\nship/app-web:latest\n<none>:<none>\n";
+    let images = "ship/app/web:20261121t101500z-1a2b3c4\nship/app/web:20261120t101500z-0000000\nship/app/web:latest\n<none>:<none>\n";
     let tasks = Decide::RemoveImages(site(), kept).tasks(images).expect("tasks");
-    insta::assert_snapshot!(shown(&tasks), @"Remove images of removed releases: docker image rm ship/app-web:20261120t101500z-0000000");
+    insta::assert_snapshot!(shown(&tasks), @"Remove images of removed releases: docker image rm ship/app/web:20261120t101500z-0000000");
 }
 
 #[test]
@@ -309,7 +343,7 @@ fn a_detached_build_is_looked_at_when_it_ends() {
     let own = site().docker.image("web", &release);
     assert_eq!(derive.decide.tasks(&format!("{own}\n")), Ok(Vec::new()));
     // It was begun for another release: what it made has that one's name.
-    let again = derive.decide.tasks("ship/app-web:20261121t101400z-0000000\n").unwrap();
+    let again = derive.decide.tasks("ship/app/web:20261121t101400z-0000000\n").unwrap();
     assert_eq!(
         shown(&again),
         "Give the images that were built the names of this release: compose --file RECORD/compose.build.json build web"

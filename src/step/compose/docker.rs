@@ -9,6 +9,9 @@ pub const SEPARATOR: char = '|';
 /// The label that says with which frozen configuration a container was made: see `freeze`.
 pub const CONFIG_LABEL: &str = "ship.config";
 
+/// The label in which Compose notes the file that a container was made from.
+const FILE_LABEL: &str = "com.docker.compose.project.config_files";
+
 /// Docker on one host, for one project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Docker {
@@ -65,6 +68,13 @@ impl Docker {
         self.command(words)
     }
 
+    /// Lists the containers of all projects that Compose made, each as its service and the file it was made from.
+    pub fn made(&self) -> Command {
+        let format = format!("{{{{.Label \"com.docker.compose.service\"}}}}{SEPARATOR}{{{{.Label {FILE_LABEL:?}}}}}");
+        let filter = format!("label={FILE_LABEL}");
+        self.command(["ps", "--all", "--filter", &filter, "--format", &format])
+    }
+
     /// What containers are doing: id, state, how often restarted, health.
     pub fn inspect(&self, ids: &[String]) -> Command {
         // The whole state: a template that names what a container may lack, such as its health, is an error.
@@ -79,13 +89,14 @@ impl Docker {
         self.command(["image", "ls", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"])
     }
 
-    /// The image of `service` in `release`: `ship/<project>-<service>:<release>`, in lower case.
+    /// The image of `service` in `release`: `ship/<project>/<service>:<release>`, in lower case. The slash keeps the
+    /// images of the project `app-stage` from those of `app`: no `*` of a filter goes over it.
     pub fn image(&self, service: &str, release: &ReleaseId) -> String {
         format!("{}:{}", self.image_name(&image_word(service)), tag(release))
     }
 
     fn image_name(&self, service: &str) -> String {
-        format!("ship/{}-{service}", self.project)
+        format!("ship/{}/{service}", image_word(&self.project))
     }
 
     /// Stops and removes the project's containers and networks; its volumes only with `volumes`, which whoever
@@ -124,6 +135,12 @@ fn image_word(name: &str) -> String {
 pub mod record {
     use super::{Layout, ReleaseId};
 
+    /// The release in whose record `file` is; none where it is no record of `layout`.
+    pub fn release_of(layout: &Layout, file: &str) -> Option<ReleaseId> {
+        let rest = file.strip_prefix(&layout.records())?.strip_prefix("/releases/")?;
+        ReleaseId::parse(rest.split('/').next()?)
+    }
+
     /// The frozen configuration: what everything after `prepare` works on.
     pub fn frozen(layout: &Layout, release: &ReleaseId) -> String {
         format!("{}/compose.json", layout.record(release))
@@ -155,8 +172,8 @@ mod tests {
         assert_eq!(project_name("_x"), "x");
         let docker = Docker { program: "/usr/bin/docker".to_owned(), sudo: true, project: "my-app".to_owned() };
         let release = ReleaseId::parse("20261121T101500Z-1a2b3c4").expect("an id");
-        assert_eq!(docker.image("Web_", &release), "ship/my-app-web:20261121t101500z-1a2b3c4");
-        insta::assert_snapshot!(docker.images(Some(&release)).display(), @"sudo /usr/bin/docker image ls --filter 'reference=ship/my-app-*:20261121t101500z-1a2b3c4' --format '{{.Repository}}:{{.Tag}}'");
+        assert_eq!(docker.image("Web_", &release), "ship/my-app/web:20261121t101500z-1a2b3c4");
+        insta::assert_snapshot!(docker.images(Some(&release)).display(), @"sudo /usr/bin/docker image ls --filter 'reference=ship/my-app/*:20261121t101500z-1a2b3c4' --format '{{.Repository}}:{{.Tag}}'");
         insta::assert_snapshot!(docker.containers().display(), @r#"sudo /usr/bin/docker ps --all --no-trunc --filter label=com.docker.compose.project=my-app --filter label=com.docker.compose.oneoff=False --format '{{.ID}}|{{.Label "com.docker.compose.service"}}|{{.Label "ship.config"}}|{{.State}}|{{.Status}}'"#);
         insta::assert_snapshot!(docker.down(false).display(), @"sudo /usr/bin/docker compose --ansi never --project-name my-app down --remove-orphans");
         insta::assert_snapshot!(docker.down(true).display(), @"sudo /usr/bin/docker compose --ansi never --project-name my-app down --remove-orphans --volumes");

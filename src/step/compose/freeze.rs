@@ -28,8 +28,10 @@ pub enum Mounted {
     Missing,
     /// It is a link to what outlives releases.
     Outside(String),
-    /// It is part of the release, with this digest.
+    /// It is a file of the release, with this digest.
     Inside(String),
+    /// It is a folder of the release, with this digest.
+    Folder(String),
 }
 
 /// What is known of a service's image.
@@ -143,6 +145,15 @@ impl Resolved {
             let image_volumes = images.get(name).is_some_and(|image| image.volumes);
             known.insert(name.clone(), Known { image_volumes, state: state.collect() });
         }
+        let folders: BTreeSet<String> = self
+            .services
+            .iter()
+            .filter(|(_, service)| {
+                let mut own = volumes(service).iter().filter_map(bind).filter_map(|path| below(path, paths.release));
+                own.any(|path| matches!(mounted.get(path), Some(Mounted::Folder(_))))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
         let ways = ways(&self.services, choice, &known);
         let one_shot: BTreeSet<String> =
             ways.iter().filter(|(_, way)| **way == Way::OneShot).map(|(name, _)| name.clone()).collect();
@@ -172,6 +183,7 @@ impl Resolved {
                 config: digest(service, &self.whole, mounted),
                 replicas: replicas(service),
                 after: after.get(name).cloned().unwrap_or_default(),
+                folders: folders.contains(name),
             })
             .collect();
         for service in &kept {
@@ -234,7 +246,7 @@ pub fn ask_mounted(release: &str, paths: &[String]) -> Command {
         "root=$(pwd -P) || exit 125\n\
          for p in {paths}; do r=$(readlink -f -- \"$p\") || r=\n\
          if [ -z \"$r\" ] || [ ! -e \"$r\" ]; then echo missing; continue; fi\n\
-         case $r/ in \"$root\"/*) q=.${{r#\"$root\"}}; printf 'inside %s\\n' \"$( {{ find \"$q\" -type f -exec sha256sum {{}} +; find \"$q\" -type l -exec readlink {{}} \\;; }} | LC_ALL=C sort | sha256sum )\" ;;\n\
+         case $r/ in \"$root\"/*) q=.${{r#\"$root\"}}; k=inside; [ ! -d \"$q\" ] || k=folder; printf '%s %s\\n' $k \"$( {{ find \"$q\" -type f -exec sha256sum {{}} +; find \"$q\" -type l -exec readlink {{}} \\;; }} | LC_ALL=C sort | sha256sum )\" ;;\n\
          *) printf 'outside %s\\n' \"$r\" ;; esac; done",
         paths = join(paths.iter().map(|path| if path.is_empty() { "." } else { path.as_str() })),
     );
@@ -243,8 +255,10 @@ pub fn ask_mounted(release: &str, paths: &[String]) -> Command {
 
 /// Reads the answer to [`ask_mounted`].
 pub fn read_mounted(paths: &[String], answer: &str) -> BTreeMap<String, Mounted> {
+    let first = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
     let read = |line: &str| match line.split_once(' ') {
-        Some(("inside", digest)) => Mounted::Inside(digest.split(' ').next().unwrap_or_default().to_owned()),
+        Some(("inside", digest)) => Mounted::Inside(first(digest)),
+        Some(("folder", digest)) => Mounted::Folder(first(digest)),
         Some(("outside", path)) => Mounted::Outside(path.to_owned()),
         _ => Mounted::Missing,
     };
@@ -413,7 +427,8 @@ mod tests {
         std::fs::write(release.join("conf d/x"), "2").expect("a file");
         let second = ask();
         for changed in ["", "conf d", "conf d/x"] {
-            assert!(matches!(first[changed], Mounted::Inside(_)) && first[changed] != second[changed], "{changed}");
+            let is_folder = matches!(first[changed], Mounted::Folder(_));
+            assert!(is_folder != changed.ends_with('x') && first[changed] != second[changed], "{changed}");
         }
         assert_eq!(first["media"], second["media"]);
     }

@@ -271,18 +271,35 @@ impl Compose {
         Ok(vec![Task { own: true, ..owner::ask(&site, "Look at the containers", Decide::Down(site.clone())) }])
     }
 
-    /// Removes the images of releases that are not kept.
-    pub fn prune(&self, context: &Context<'_>, kept: &[ReleaseId]) -> Result<Vec<Task>, String> {
+    /// Removes `old` releases, and images of releases that are not `kept`.
+    ///
+    /// A release of which a container has a folder mounted stays: a container whose configuration did not change
+    /// outlives the release that made it, and would be left with an empty folder.
+    pub fn prune(
+        &self,
+        context: &Context<'_>,
+        kept: &[ReleaseId],
+        old: &[(ReleaseId, Task)],
+    ) -> Result<Vec<Task>, String> {
         if self.run.is_some() {
             return Ok(Vec::new());
         }
         let site = self.site(context)?;
         let kept = kept.iter().map(docker::tag).collect();
-        let task = site.ask(
-            "Look for images of removed releases",
-            site.docker.images(None),
-            Decide::RemoveImages(site.clone(), kept),
-        );
+        if old.is_empty() {
+            return Ok(vec![site.remove_images(kept)]);
+        }
+        let mounts = |release: &ReleaseId| {
+            let services = context.facts.services.get(release).and_then(|json| serde_json::from_str(json).ok());
+            let services = services.map_or_else(Vec::new, |known: service::Services| known.services);
+            services.into_iter().filter(|own| own.folders).map(|own| own.name).collect()
+        };
+        let removal = |(release, task): &(ReleaseId, Task)| {
+            let (release, task) = (release.clone(), task.clone());
+            decide::Removal { mounts: mounts(&release), release, task }
+        };
+        let decide = Decide::RemoveReleases(site.clone(), old.iter().map(removal).collect(), kept);
+        let task = site.ask("Look for containers of old releases", site.docker.made(), decide);
         Ok(vec![Task { own: true, ..task }.tolerated()])
     }
 }

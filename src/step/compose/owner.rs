@@ -26,12 +26,17 @@ enum Owner {
     Files(String),
 }
 
+/// A path as Compose writes it down: `/srv//app/./x` is `/srv/app/x`.
+fn clean(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()
+}
+
 /// The services of others.
 fn others(site: &Site, answer: &str) -> BTreeMap<Owner, BTreeSet<String>> {
     let mut found: BTreeMap<Owner, BTreeSet<String>> = BTreeMap::new();
     for (service, files) in answer.lines().filter_map(|line| line.split_once(SEPARATOR)) {
         let owner = match files.split_once("/.ship/releases/") {
-            Some((root, _)) if root == site.layout.root() => continue,
+            Some((root, _)) if clean(root) == clean(site.layout.root()) => continue,
             Some((root, _)) => Owner::App(root.to_owned()),
             None => Owner::Files(files.to_owned()),
         };
@@ -73,4 +78,15 @@ pub fn down(site: &Site, answer: &str) -> Vec<Task> {
 pub fn ask(site: &Site, name: &str, decide: Decide) -> Task {
     let task = site.ask(name, question(&site.docker), decide);
     if site.docker.sudo { task } else { task.meanings(NO_ANSWER) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn a_folder_is_the_same_however_it_is_written() {
+        assert_eq!(clean("/srv//app/./x/"), clean("/srv/app/x"));
+        assert_ne!(clean("/srv/app"), clean("/srv/app2"));
+    }
 }

@@ -33,6 +33,9 @@ pub struct Service {
     pub replicas: u32,
     /// The services that have to be up, or at their end, before it.
     pub after: Vec<String>,
+    /// Whether it mounts a folder of the release, which has to stay for as long as a container does.
+    #[serde(default)]
+    pub folders: bool,
 }
 
 /// The services of a release, in the order in which they are brought up.
@@ -272,7 +275,7 @@ mod tests {
 
     fn service(name: &str, way: Way, after: &[&str]) -> Service {
         let after = after.iter().map(|name| (*name).to_owned()).collect();
-        Service { name: name.to_owned(), way, config: String::new(), replicas: 1, after }
+        Service { name: name.to_owned(), way, config: String::new(), replicas: 1, after, folders: false }
     }
 
     #[test]
