@@ -301,21 +301,39 @@ fn replicas(service: &Value) -> u32 {
     count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
 }
 
+/// What stands beside the services and is named by `service`: a volume that another one gets does not concern it.
+fn named(service: &Value, whole: &Map<String, Value>) -> Map<String, Value> {
+    let sources = |key: &str| -> Vec<&str> {
+        let list = service.get(key).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|entry| entry.get("source").unwrap_or(entry).as_str()).collect()
+    };
+    let networks = service.get("networks").and_then(Value::as_object).into_iter().flatten();
+    let kinds = [
+        ("networks", networks.map(|(name, _)| name.as_str()).chain(sources("networks")).collect::<Vec<_>>()),
+        ("volumes", sources("volumes")),
+        ("configs", sources("configs")),
+        ("secrets", sources("secrets")),
+    ];
+    let own = |(key, names): (&str, Vec<&str>)| {
+        let all = whole.get(key)?.as_object()?;
+        let own = all.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        Some((key.to_owned(), own.map(|(name, what)| (name.clone(), what.clone())).collect::<Map<_, _>>().into()))
+    };
+    kinds.into_iter().filter_map(own).collect()
+}
+
 /// The digest of everything that the service's containers are made from.
 fn digest(service: &Value, whole: &Map<String, Value>, mounted: &BTreeMap<String, Mounted>) -> String {
+    let named = named(service, whole);
     let used = |path: &String| {
         let end = format!("/{path}");
         let file = |entry: &Value| entry.get("file").and_then(Value::as_str).is_some_and(|file| file.ends_with(&end));
         volumes(service).iter().filter_map(bind).any(|source| path.is_empty() || source.ends_with(&end))
-            || ["configs", "secrets"]
-                .iter()
-                .filter_map(|key| whole.get(*key)?.as_object())
-                .flatten()
-                .any(|(_, e)| file(e))
+            || named.values().filter_map(Value::as_object).flatten().any(|(_, entry)| file(entry))
     };
     let contents: Vec<(&String, String)> =
         mounted.iter().filter(|(path, _)| used(path)).map(|(path, what)| (path, format!("{what:?}"))).collect();
-    let all = json!({ "service": service, "whole": whole, "contents": contents });
+    let all = json!({ "service": service, "named": named, "contents": contents });
     Sha256::digest(all.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -391,6 +409,26 @@ mod tests {
         let changed = digests(freeze("/srv/app/releases/r2", "bb"));
         let same: Vec<bool> = first.iter().zip(&changed).map(|(a, b)| a == b).collect();
         assert_eq!(same, [true, false, true], "only the proxy mounts the Caddyfile");
+    }
+
+    #[test]
+    fn what_stands_beside_the_services_concerns_those_that_name_it() {
+        let service = json!({
+            "networks": { "back": null }, "secrets": [{ "source": "token", "target": "/t" }],
+            "volumes": [{ "type": "volume", "source": "data", "target": "/d" }, { "type": "bind", "source": "/x", "target": "/x" }],
+        });
+        let whole = |text: Value| text.as_object().expect("a table").clone();
+        let found = named(
+            &service,
+            &whole(json!({
+                "networks": { "back": { "name": "b" }, "front": {} }, "volumes": { "data": {}, "other": {} },
+                "secrets": { "token": { "file": "/t" }, "key": {} },
+            })),
+        );
+        let own = json!({
+            "networks": { "back": { "name": "b" } }, "volumes": { "data": {} }, "secrets": { "token": { "file": "/t" } },
+        });
+        assert_eq!(Value::Object(found), own);
     }
 
     #[test]
