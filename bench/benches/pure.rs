@@ -66,7 +66,7 @@ fn pack(bencher: Bencher<'_, '_>) {
         time: 1_700_000_000,
     };
     bencher.counter(BytesCount::from(packing.total())).with_inputs(|| packing.clone()).bench_values(|packing| {
-        let mut body = packing.start();
+        let mut body = packing.start(ship::artifact::Coding::Plain, &ship::artifact::Tally::default());
         let mut bytes = 0;
         while let Some(Ok(piece)) = body.blocking_recv() {
             bytes += piece.len();
