@@ -13,6 +13,8 @@ use crate::fleet::{Answer, ask, each};
 use crate::lock;
 use crate::output::visible;
 use crate::plan::record::HistoryEntry;
+use crate::plan::services::State;
+use crate::plan::stack::Stack;
 use crate::report::{Cell, Paint, Style, Table, Tone};
 
 /// `ship status`. The exit code is 1 where hosts differ, so that a script can ask.
@@ -20,7 +22,7 @@ pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Re
     let mut look = Look::connect(global, machine, args).await?;
     let facts = look.facts().await?;
     let locks = locks(&look).await;
-    let services = services(&look).await?;
+    let services = services(&look, &facts).await?;
     let mut table = Table::new(&["host", "release", "state", "revision", "from", "services", "lock", "free"]);
     for (((host, facts), lock), services) in facts.iter().zip(&locks).zip(&services) {
         let live = facts.live();
@@ -97,15 +99,23 @@ fn describe(answer: &Answer) -> String {
 }
 
 /// The state of the recipe's services on each host: "gunicorn active, celery failed".
-async fn services(look: &Look) -> Result<Vec<String>, Error> {
+async fn services(look: &Look, facts: &[(String, Facts)]) -> Result<Vec<String>, Error> {
     let mut named = Vec::new();
-    for member in &look.members {
+    for (member, (_, facts)) in look.members.iter().zip(facts) {
         let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
-        named.push(host.map(|host| look.project.services(host)).transpose()?.unwrap_or_default());
+        let units = host.map(|host| look.project.services(host)).transpose()?.unwrap_or_default();
+        // What needs sudo may need its password, which this command does not ask for.
+        let compose = host.and_then(|host| look.project.compose(host)).filter(|step| !step.sudo);
+        let stack = compose.and_then(|step| Stack::of(&step, &member.layout, facts).ok());
+        named.push((units, stack));
     }
     Ok(each(&look.members, |index, member| {
-        let units = named.get(index).cloned().unwrap_or_default();
+        let (units, stack) = named.get(index).cloned().unwrap_or_default();
         async move {
+            if let Some(stack) = stack {
+                let answers = ask(member.session.as_ref(), vec![stack.docker.containers()]).await.unwrap_or_default();
+                return containers(&stack, answers.first());
+            }
             if units.is_empty() {
                 return String::new();
             }
@@ -119,6 +129,14 @@ async fn services(look: &Look) -> Result<Vec<String>, Error> {
         }
     })
     .await)
+}
+
+/// The services of a Compose release in short: "web up, worker Exited (1) 2 minutes ago".
+fn containers(stack: &Stack, answer: Option<&Answer>) -> String {
+    let Some(answer) = answer.filter(|answer| answer.success()) else { return "unknown".to_owned() };
+    let states = stack.states(&String::from_utf8_lossy(&answer.stdout));
+    let short = |own: &State| format!("{} {}", own.service, if own.up { "up" } else { &own.state });
+    visible(states.iter().map(short).collect::<Vec<_>>().join(", ").as_bytes())
 }
 
 fn visible_lines(bytes: &[u8]) -> Vec<String> {
