@@ -4,6 +4,7 @@
 //! Deliberately absent: deciding anything (`plan`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +162,10 @@ pub struct Facts {
     pub manifest: Vec<u8>,
     /// The chunks of its large files, where it has any.
     pub chunks: Vec<u8>,
+    /// What cut uploads left of very large files, by their SHA-256: where each piece begins, and its bytes.
+    pub incoming: BTreeMap<String, Vec<(u64, u64)>>,
+    /// How long an answer takes, as far as that was seen.
+    pub round_trip: Option<Duration>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
     /// it holds was; the empty path is the release itself.
     pub touched: BTreeSet<Vec<u8>>,
@@ -170,6 +175,9 @@ pub struct Facts {
 
 /// Programs that every deploy needs on a host.
 pub const NEEDED: &[&str] = &["tar", "timeout", "flock", "sha256sum", "xargs", "readlink", "mktemp"];
+
+/// Programs that make a deploy better where a host has them.
+const USEFUL: &[&str] = &["zstd", "gzip"];
 
 /// What a survey asks for.
 #[derive(Clone, Debug)]
@@ -198,7 +206,8 @@ impl Survey<'_> {
     }
 
     fn host(&self) -> Command {
-        let programs: BTreeSet<&str> = NEEDED.iter().copied().chain(self.programs.iter().map(String::as_str)).collect();
+        let programs: BTreeSet<&str> =
+            NEEDED.iter().chain(USEFUL).copied().chain(self.programs.iter().map(String::as_str)).collect();
         let files = join(self.files.iter().map(String::as_str));
         let files = if files.is_empty() {
             String::new()
@@ -245,6 +254,7 @@ impl Survey<'_> {
              [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
+             for f in .ship/incoming/*; do [ -f \"$f\" ] && printf 'incoming %s %s\\n' \"${{f##*/}}\" \"$(wc -c <\"$f\")\"; done\n\
              {shared}{settings}\
              {detached}\
              [ -w .ship/lock ] && echo lockable\n\
@@ -362,6 +372,16 @@ impl Facts {
                     && let Ok(info) = serde_json::from_str(json)
                 {
                     self.release_mut(id).info = info;
+                }
+            }
+            "incoming" => {
+                if let Some((name, length)) = value.split_once(' ')
+                    && let Some((name, offset)) = name.split_once('.')
+                    && name.len() == 64
+                    && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+                    && let (Ok(offset), Ok(length)) = (offset.parse(), length.trim().parse())
+                {
+                    self.incoming.entry(name.to_owned()).or_default().push((offset, length));
                 }
             }
             "placeholder" => {

@@ -226,12 +226,25 @@ impl Question {
 
 /// Looks at every host without changing anything.
 pub async fn look(members: &[Member], questions: &[Question]) -> (Vec<Facts>, Vec<Refused>) {
-    let questions = questions.to_vec();
+    let (found, refused) = look_beside(members, questions, &[]).await;
+    (found.into_iter().map(|(facts, _)| facts).collect(), refused)
+}
+
+/// Looks at every host and runs what `beside` has for it in the same round trip. Those commands may fail.
+pub async fn look_beside(
+    members: &[Member],
+    questions: &[Question],
+    beside: &[Vec<Command>],
+) -> (Vec<(Facts, Vec<Answer>)>, Vec<Refused>) {
     let results = each(members, |index, member| {
-        let question = questions.get(index).cloned().unwrap_or_default();
+        let survey = questions.get(index).cloned().unwrap_or_default().commands(&member.layout);
+        let beside = beside.get(index).cloned().unwrap_or_default();
         async move {
-            let answers = ask(member.session.as_ref(), question.commands(&member.layout)).await;
-            facts_of(&member, answers)
+            let asked = survey.len();
+            let batch = survey.into_iter().chain(beside.into_iter().map(Command::tolerated)).collect();
+            let mut answers = ask(member.session.as_ref(), batch).await.map_err(|error| lost(&member, &error))?;
+            let others = answers.split_off(asked.min(answers.len()));
+            facts_of(&member, Ok(answers)).map(|facts| (facts, others))
         }
     })
     .await;
@@ -322,7 +335,10 @@ fn lost(member: &Member, lost: &Lost) -> Refused {
 fn facts_of(member: &Member, answers: Result<Vec<Answer>, Lost>) -> Result<Facts, Refused> {
     let answers = answers.map_err(|error| lost(member, &error))?;
     match answers.iter().find(|answer| !answer.success()) {
-        None => Ok(Facts::parse(&answers.into_iter().map(|answer| answer.stdout).collect::<Vec<_>>())),
+        None => {
+            let facts = Facts::parse(&answers.into_iter().map(|answer| answer.stdout).collect::<Vec<_>>());
+            Ok(Facts { round_trip: member.session.usage().round_trip, ..facts })
+        }
         Some(answer) => Err(Refused {
             host: member.name.clone(),
             why: format!("the survey failed: {}", answer.last_line()),

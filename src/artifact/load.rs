@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::coding::Coding;
 use super::image::{Archive, Image};
 use super::manifest::hex;
-use super::stream::{self, Body, CHANGED, END, Header, Output, Stop, failed, record};
+use super::stream::{self, Body, CHANGED, END, Header, Output, Stop, Tally, failed, record};
 
 /// What one host is sent.
 #[derive(Clone, Debug)]
@@ -50,7 +51,8 @@ impl Load {
 
     /// Starts a thread that makes the stream.
     pub fn start(self) -> Body {
-        stream::start(move |output| self.write(output))
+        // Layers are compressed already, or the engine wants them as they are.
+        stream::start(Coding::Plain, &Tally::default(), move |output| self.write(output))
     }
 
     fn write(&self, output: &mut Output) -> Result<(), Stop> {

@@ -80,8 +80,12 @@ impl Manifest {
 
     /// The entry at `path`.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
-        let index = self.entries.binary_search_by(|entry| (*entry.path).cmp(path)).ok()?;
-        self.entries.get(index)
+        self.entries.get(self.index(path)?)
+    }
+
+    /// The index of the entry at `path`.
+    pub fn index(&self, path: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|entry| (*entry.path).cmp(path)).ok()
     }
 
     /// The number of files and symlinks.
@@ -252,7 +256,7 @@ fn read_mode(text: &[u8]) -> Option<u32> {
 }
 
 /// `bytes` in lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

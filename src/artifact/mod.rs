@@ -3,10 +3,11 @@
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
 //! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
-//! missing. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
+//! missing, very large files as [`piece`]s, compressed ([`coding`]) while the stream waits for its link. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
 //! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
 pub mod chunk;
+pub mod coding;
 pub mod difference;
 mod digest;
 pub mod image;
@@ -20,6 +21,7 @@ pub mod pack;
 pub mod patch;
 pub mod path;
 pub mod pattern;
+pub mod piece;
 mod scan;
 pub mod source;
 mod stream;
@@ -27,6 +29,7 @@ pub mod tree;
 mod walk;
 
 pub use chunk::Chunks;
+pub use coding::Coding;
 pub use difference::{Difference, difference};
 pub use image::Archive;
 pub use load::Load;
@@ -35,8 +38,9 @@ pub use memory::MemoryFile;
 pub use pack::{Packing, Parts};
 pub use patch::Patch;
 pub use pattern::check_pattern;
+pub use piece::Piece;
 pub use scan::{Part, ScanOptions, scan};
-pub use stream::Body;
+pub use stream::{Body, Tally};
 pub use tree::{Tree, TreeProblem};
 
 #[cfg(test)]

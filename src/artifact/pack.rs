@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::thread;
 
 use super::chunk::{Chunks, LARGE};
+use super::coding::Coding;
 use super::patch::Range;
-use super::stream::{self, Body, CHANGED, END, Header, Output, Stop, failed, record};
+use super::stream::{self, Body, CHANGED, END, Header, Output, Stop, Tally, failed, record};
 use super::tree::Content;
 use super::{Entry, Kind, MemoryFile, Tree, path};
 
@@ -34,7 +35,7 @@ pub struct Packing {
     /// Parts of files that the host puts together itself, sent after the entries.
     pub parts: Vec<Parts>,
     /// Where the chunks of the release's large files are written, with those that are known already; `None`
-    /// where it has no large file. The chunks of files that are sent whole are found while they are sent.
+    /// where it has no large file. Those of other files are found while the stream is made.
     pub chunks: Option<(String, Chunks)>,
     /// The modification time of what has none on this machine (directories, symlinks, memory files), in
     /// seconds since 1970: the release's own time.
@@ -50,6 +51,12 @@ pub struct Parts {
     pub path: String,
     /// Which bytes of the file.
     pub ranges: Vec<Range>,
+}
+
+/// The folders above `path`, from the top down.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    ends.filter_map(|end| path.get(..end))
 }
 
 impl Parts {
@@ -73,14 +80,48 @@ impl Packing {
     }
 
     /// Starts a thread that makes the stream; it ends when the stream is done or dropped.
-    pub fn start(self) -> Body {
-        stream::start(move |output| {
+    pub fn start(self, coding: Coding, tally: &Tally) -> Body {
+        stream::start(coding, tally, move |output| {
             // Beside the stream, which waits for the connection most of the time.
             thread::scope(|scope| {
                 let chunks = scope.spawn(|| self.chunks());
                 self.write(output, || chunks.join().unwrap_or_default())
             })
         })
+    }
+
+    /// Begins to look for the chunks of large files, which takes a while, beside streams that come before this one.
+    pub fn look_ahead(&self) {
+        if self.chunks.is_some() {
+            let packing = self.clone();
+            // The tree remembers what is found. Where no thread can be had, the stream waits for it.
+            let _ = thread::Builder::new().name("chunks".to_owned()).spawn(move || packing.chunks());
+        }
+    }
+
+    /// The same in several streams: each ends once it has so many bytes of files as `limits` says, the last has the
+    /// rest and what is not of the tree.
+    ///
+    /// They may be unpacked at once: each has the folders above its first path.
+    pub fn split(self, limits: &[u64]) -> Vec<Self> {
+        let manifest = self.tree.manifest();
+        let mut limits = limits.iter();
+        let mut limit = limits.next();
+        let mut streams = Vec::new();
+        let (mut entries, mut bytes): (Vec<usize>, u64) = (Vec::new(), 0);
+        for index in &self.entries {
+            let Some(entry) = manifest.entries().get(*index) else { continue };
+            if limit.is_some_and(|limit| bytes >= *limit) {
+                streams.push(Self { extra: Vec::new(), parts: Vec::new(), chunks: None, entries, ..self.clone() });
+                entries = above(&entry.path).filter_map(|folder| manifest.index(folder)).collect();
+                bytes = 0;
+                limit = limits.next();
+            }
+            entries.push(*index);
+            bytes += record(entry.path.len(), 0, entry.size());
+        }
+        streams.push(Self { entries, ..self });
+        streams
     }
 
     fn name(&self, entry: &Entry) -> Vec<u8> {
@@ -91,13 +132,11 @@ impl Packing {
     fn chunks(&self) -> Option<MemoryFile> {
         let (path, known) = self.chunks.as_ref()?;
         let mut chunks = known.clone();
-        for index in &self.entries {
-            let Some(Entry { kind: Kind::File { size, sha256, .. }, .. }) = self.tree.manifest().entries().get(*index)
-            else {
-                continue;
-            };
+        for (index, entry) in self.tree.manifest().entries().iter().enumerate() {
+            let Kind::File { size, sha256, .. } = &entry.kind else { continue };
             if *size >= LARGE
-                && let Some(Ok(found)) = self.tree.chunks(*index)
+                && known.get(sha256).is_none()
+                && let Some(found) = self.tree.chunks(index)
             {
                 chunks.insert(*sha256, found);
             }

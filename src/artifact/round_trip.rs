@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Manifest, MemoryFile, Packing, Part, ScanOptions, Tree, difference, scan};
+use super::{Coding, Manifest, MemoryFile, Packing, Part, ScanOptions, Tally, Tree, difference, scan};
 
 /// The programs that can read a stream here; GNU tar always can. Where it does not run as root, BusyBox keeps
 /// modes only under an open umask, whatever `-p` says.
@@ -50,7 +50,7 @@ fn whole(tree: Tree) -> Packing {
 
 fn collect(packing: Packing) -> std::io::Result<Vec<u8>> {
     let total = packing.total();
-    let mut body = packing.start();
+    let mut body = packing.start(Coding::Plain, &Tally::default());
     let mut bytes = Vec::new();
     while let Some(chunk) = body.blocking_recv() {
         bytes.extend_from_slice(&chunk?);
@@ -211,6 +211,32 @@ fn a_stream_of_many_chunks_arrives() {
 }
 
 #[test]
+fn streams_that_are_unpacked_at_once_are_the_whole_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..40 {
+        let place = folder.path().join(format!("d{}/e{}", number / 20, number / 5));
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join(format!("{number}")), vec![7; 10_000 + number]).unwrap();
+        fs::set_permissions(place, Permissions::from_mode(0o700)).unwrap();
+    }
+    let tree = scanned(folder.path());
+    let record = MemoryFile::new("record", 0o600, b"1".to_vec());
+    let streams = Packing { extra: vec![record], ..whole(tree.clone()) }.split(&[100_000, 100_000, 1]);
+    assert_eq!(streams.len(), 4);
+    for (program, arguments) in readers() {
+        let host = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for packing in &streams {
+                let (arguments, host) = (&arguments, &host);
+                scope.spawn(move || unpack(program, arguments, &collect(packing.clone()).unwrap(), host.path()));
+            }
+        });
+        assert_eq!(scanned(&host.path().join("releases/1")).manifest(), tree.manifest(), "{program}");
+        assert!(host.path().join("record").exists());
+    }
+}
+
+#[test]
 fn settings_and_records_travel_with_their_modes() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("app"), "code").unwrap();
@@ -266,12 +292,12 @@ fn a_stream_that_nobody_takes_ends() {
     let tree = Arc::clone(&packing.tree);
     packing.prefix = "a/../b".to_owned();
     assert!(collect(packing).unwrap_err().to_string().contains("leads out"));
-    let mut body = whole(scanned(folder.path())).start();
+    let mut body = whole(scanned(folder.path())).start(Coding::Plain, &Tally::default());
     assert!(body.blocking_recv().unwrap().is_ok());
     drop(body);
     let waiting = whole((*tree).clone());
     let weak = Arc::downgrade(&waiting.tree);
-    drop(waiting.start());
+    drop(waiting.start(Coding::Plain, &Tally::default()));
     for _ in 0..200 {
         if weak.upgrade().is_none() {
             return;

@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use super::coding::{Coder, Coding};
 use super::path;
 
 /// A stream of chunks, the same as `session::Body`: its end is the end of the archive; an error means that
@@ -15,10 +19,10 @@ use super::path;
 pub type Body = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Bytes of one chunk.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 128 * 1024;
 
-/// Chunks that may wait for the connection: as much as one SSH window of OpenSSH's.
-const WAITING: usize = 8;
+/// Chunks that may wait for the connection. Few: there may be many hosts with several streams each.
+const WAITING: usize = 2;
 
 /// Bytes of a tar block.
 const BLOCK: u64 = 512;
@@ -32,10 +36,39 @@ const NAME: usize = 99;
 /// What is said of a file whose contents are not those that were planned.
 pub const CHANGED: &str = "it changed after it was read for the manifest; nothing of it goes live";
 
+/// What the streams to one host have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    made: Arc<AtomicU64>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Tally {
+    /// How many bytes were handed to the connection, counted before they were compressed.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// The streams end in an error as soon as they can: another one failed, so nobody needs them.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Starts a thread that makes the stream; it ends when the stream is done or dropped.
-pub fn start(write: impl FnOnce(&mut Output) -> Result<(), Stop> + Send + 'static) -> Body {
+pub fn start(
+    coding: Coding,
+    tally: &Tally,
+    write: impl FnOnce(&mut Output) -> Result<(), Stop> + Send + 'static,
+) -> Body {
     let (sender, body) = mpsc::channel(WAITING);
-    let mut output = Output { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK), complete: false };
+    let mut output = Output {
+        sender: sender.clone(),
+        chunk: Vec::with_capacity(CHUNK),
+        complete: false,
+        coder: Coder::new(coding),
+        tally: tally.clone(),
+    };
     let made = thread::Builder::new().name("pack".to_owned()).spawn(move || {
         let result = write(&mut output);
         output.end(result);
@@ -106,6 +139,8 @@ pub struct Output {
     sender: mpsc::Sender<io::Result<Bytes>>,
     chunk: Vec<u8>,
     complete: bool,
+    coder: Coder,
+    tally: Tally,
 }
 
 impl Drop for Output {
@@ -132,12 +167,22 @@ impl Output {
         self.flush()
     }
 
-    fn flush(&mut self) -> Result<(), Stop> {
+    /// Sends what was not enough for a chunk.
+    pub fn flush(&mut self) -> Result<(), Stop> {
         if self.chunk.is_empty() {
             return Ok(());
         }
+        if self.tally.stopped.load(Ordering::Relaxed) {
+            return Err(Stop::Failed(io::Error::other("another part of it could not be sent")));
+        }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.sender.blocking_send(Ok(chunk.into())).map_err(|_| Stop::Gone)
+        let made = chunk.len() as u64;
+        let bytes = self.coder.code(chunk);
+        let began = Instant::now();
+        self.sender.blocking_send(Ok(bytes)).map_err(|_| Stop::Gone)?;
+        self.coder.waited(began.elapsed());
+        self.tally.made.fetch_add(made, Ordering::Relaxed);
+        Ok(())
     }
 
     fn room(&self) -> usize {
@@ -216,13 +261,19 @@ impl Output {
     /// The next `size` bytes of `file`, which must be there; their digest.
     pub fn copy(&mut self, file: &mut File, size: u64) -> Result<[u8; 32], Stop> {
         let mut hash = Sha256::new();
+        self.read(file, size, |bytes| hash.update(bytes))?;
+        Ok(hash.finalize().into())
+    }
+
+    /// The next `size` bytes of `file`, which must be there; `seen` is shown all of them.
+    pub fn read(&mut self, file: &mut File, size: u64, mut seen: impl FnMut(&[u8])) -> Result<(), Stop> {
         let mut left = size;
         while left > 0 {
             let start = self.chunk.len();
             let most = left.min(self.room() as u64);
             // Reads straight into the chunk, which has room for it, and goes on after interruptions.
             let count = file.take(most).read_to_end(&mut self.chunk).map_err(Stop::Failed)?;
-            hash.update(self.chunk.get(start..).unwrap_or_default());
+            seen(self.chunk.get(start..).unwrap_or_default());
             if count as u64 != most {
                 return Err(Stop::Failed(io::Error::other(CHANGED)));
             }
@@ -231,6 +282,6 @@ impl Output {
                 self.flush()?;
             }
         }
-        Ok(hash.finalize().into())
+        Ok(())
     }
 }

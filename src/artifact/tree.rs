@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -39,7 +38,12 @@ pub struct Tree {
     origins: Vec<Origin>,
     roots: Arc<[Root]>,
     memory: Vec<MemoryFile>,
+    /// The chunks of large files, found once for all hosts.
+    cut: Arc<Mutex<BTreeMap<[u8; 32], Cut>>>,
 }
+
+/// The chunks of a file, once they were looked for; none where it could not be read.
+type Cut = Arc<OnceLock<Option<Vec<Chunk>>>>;
 
 /// Where the bytes of an entry are.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +88,7 @@ impl Tree {
     /// A tree of `entries`, each with its origin.
     pub(super) fn new(entries: Vec<(Entry, Origin)>, roots: Vec<Root>) -> Self {
         let (entries, origins) = entries.into_iter().unzip();
-        Self { manifest: Manifest::new(entries), origins, roots: roots.into(), memory: Vec::new() }
+        Self { manifest: Manifest::new(entries), origins, roots: roots.into(), ..Self::default() }
     }
 
     /// What is in the tree.
@@ -104,12 +108,17 @@ impl Tree {
         }
     }
 
-    /// The chunks of the file that entry `index` is, read from disk; `None` for what is in memory.
-    pub fn chunks(&self, index: usize) -> Option<io::Result<Vec<Chunk>>> {
-        match self.content(index)? {
-            Content::Disk(place) => Some(chunk::of_file(&place)),
-            Content::Memory(_) => None,
-        }
+    /// The chunks of the file that entry `index` is, read from disk once; `None` for what is in memory or cannot be read.
+    pub fn chunks(&self, index: usize) -> Option<Vec<Chunk>> {
+        let (Content::Disk(place), Kind::File { sha256, .. }) =
+            (self.content(index)?, &self.manifest.entries().get(index)?.kind)
+        else {
+            return None;
+        };
+        let mut known = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = Arc::clone(known.entry(*sha256).or_default());
+        drop(known);
+        cut.get_or_init(|| chunk::of_file(&place).ok()).clone()
     }
 
     /// The tree with `files` in it, in place of files and symlinks at the same paths; missing folders are
@@ -161,7 +170,8 @@ impl Tree {
         all.extend(added.into_iter().map(|(path, (kind, origin))| (Entry { path: path.into(), kind }, origin)));
         all.sort_by(|a, b| a.0.path.cmp(&b.0.path));
         let (entries, origins) = all.into_iter().unzip();
-        Ok(Self { manifest: Manifest::new(entries), origins, roots: Arc::clone(&self.roots), memory })
+        let (roots, cut) = (Arc::clone(&self.roots), Arc::clone(&self.cut));
+        Ok(Self { manifest: Manifest::new(entries), origins, roots, memory, cut })
     }
 }
 

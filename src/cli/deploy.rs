@@ -153,16 +153,24 @@ pub async fn run(
     }
     let targets =
         project.targets(|host| if only_show { project.looks_through_sudo(host) } else { project.needs_sudo(host) });
-    let members = match stage.connect(targets).await {
-        Ok(members) => members,
-        Err(refused) => return stage.refuse(refused).await,
-    };
     let (author, title) = match &source {
         Source::Git(commit) => (Some(commit.author.clone()), Some(commit.title.clone())),
         Source::Artifact(_) => (None, None),
     };
     let facts = ReleaseFacts { release: None, revision, branch, author, title, by: Some(machine.who()) };
-    let prepared = prepare(&project, machine, &stage, &source, &members, facts, batch, !only_show, &args.change).await;
+    // git, walking and hashing block this task; the connections, once begun, go on on other threads meanwhile.
+    let reading = async { tokio::task::block_in_place(|| Here::read(&project, &source, &facts)) };
+    let (connected, here) = tokio::join!(stage.connect(targets), reading);
+    let members = match connected {
+        Ok(members) => members,
+        Err(refused) => return stage.refuse(refused).await,
+    };
+    let prepared = match here {
+        Ok(here) => {
+            prepare(&project, machine, &stage, &source, here, &members, facts, batch, !only_show, &args.change).await
+        }
+        Err(stop) => Err(stop),
+    };
     let Prepared { plan, holder, files } = match prepared {
         Ok(prepared) => prepared,
         Err(stop) => {
@@ -197,6 +205,29 @@ impl From<Error> for Stop {
     }
 }
 
+/// What is deployed, as far as this machine knows it before the build.
+struct Here {
+    files: Files,
+    /// The steps of each host, without what only the host knows.
+    steps: Vec<Vec<PlannedStep>>,
+    /// The trees of the hosts, where no build changes them.
+    trees: Option<Vec<Arc<Tree>>>,
+}
+
+impl Here {
+    fn read(project: &Project, source: &Source, release: &ReleaseFacts) -> Result<Self, Stop> {
+        let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
+        let mut files = files(source, project)?;
+        let hosts = project.selection.hosts.iter();
+        let steps: Vec<Vec<PlannedStep>> =
+            hosts.map(|host| project.steps_to_check(host)).collect::<Result<_, _>>().map_err(wrong)?;
+        files.images = Sources::new(&steps, &files.folder, &project.own_records()?)?;
+        let builds = !project.build_steps(release).map_err(wrong)?.is_empty() || !files.images.saving().is_empty();
+        let trees = if builds { None } else { Some(trees(project, &files, &steps)?) };
+        Ok(Self { files, steps, trees })
+    }
+}
+
 struct Prepared {
     plan: Plan,
     holder: crate::lock::Holder,
@@ -210,6 +241,7 @@ async fn prepare(
     machine: &Machine,
     stage: &Stage,
     source: &Source,
+    here: Here,
     members: &[Member],
     mut release: ReleaseFacts,
     batch: Batch,
@@ -217,21 +249,15 @@ async fn prepare(
     change: &ChangeArgs,
 ) -> Result<Prepared, Stop> {
     let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
-    // git, walking and hashing block; connections go on on the other threads meanwhile.
-    let mut files = tokio::task::block_in_place(|| files(source, project))?;
-    let checked: Vec<Vec<PlannedStep>> = project
-        .selection
-        .hosts
-        .iter()
-        .map(|host| project.steps_to_check(host))
-        .collect::<Result<_, _>>()
-        .map_err(wrong)?;
-    files.images = Sources::new(&checked, &files.folder, &project.own_records()?)?;
+    let Here { files, steps: checked, trees: known } = here;
     build(project, machine, stage, &files, &release).await?;
 
     // What each host is given, from the files as they are now that the build is over.
     let archives = tokio::task::block_in_place(|| files.images.read())?;
-    let trees = tokio::task::block_in_place(|| trees(project, &files, &checked))?;
+    let trees = match known {
+        Some(known) => known,
+        None => tokio::task::block_in_place(|| trees(project, &files, &checked))?,
+    };
     if release.revision.is_none() {
         release.revision = trees.first().map(|tree| tree.manifest().digest());
     }
@@ -427,7 +453,7 @@ fn chunks(trees: &[Arc<Tree>], facts: &[Facts]) -> Chunks {
                 continue;
             };
             if all.get(sha256).is_none()
-                && let Some(Ok(found)) = tree.chunks(index)
+                && let Some(found) = tree.chunks(index)
             {
                 all.insert(*sha256, found);
             }

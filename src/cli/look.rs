@@ -8,12 +8,13 @@ use super::machine::Machine;
 use super::operation::question;
 use super::project::{Project, problems};
 use super::prompt::Terminal;
+use crate::command::Command;
 use crate::config::selection::Host;
 use crate::document::Problems;
 use crate::error::{Error, Kind};
 use crate::event::{Event, Sink};
 use crate::facts::Facts;
-use crate::fleet::{self, Member, Question, Refused};
+use crate::fleet::{self, Answer, Member, Question, Refused};
 use crate::lock::Holder;
 use crate::plan::render::Filter;
 use crate::report::{self, Curtain};
@@ -94,6 +95,12 @@ impl Look {
 
     /// What each host that answered looks like; one that does not answer now joins the refused.
     pub async fn facts(&mut self) -> Result<Vec<(String, Facts)>, Error> {
+        let found = self.facts_beside(&[]).await?;
+        Ok(found.into_iter().map(|(host, facts, _)| (host, facts)).collect())
+    }
+
+    /// What each host that answered looks like, with the answers to what `beside` has for it.
+    pub async fn facts_beside(&mut self, beside: &[Vec<Command>]) -> Result<Vec<(String, Facts, Vec<Answer>)>, Error> {
         let mut questions: Vec<Question> = Vec::new();
         for member in &self.members {
             let host = self.project.selection.hosts.iter().find(|host| host.name == member.name);
@@ -103,10 +110,11 @@ impl Look {
             });
             questions.push(made.map_err(|found: Problems| problems(&found, false))?);
         }
-        let (facts, refused) = fleet::look(&self.members, &questions).await;
+        let (found, refused) = fleet::look_beside(&self.members, &questions, beside).await;
         self.members.retain(|member| refused.iter().all(|refused| refused.host != member.name));
         self.refused.extend(refused);
-        Ok(self.members.iter().map(|member| member.name.clone()).zip(facts).collect())
+        let names = self.members.iter().map(|member| member.name.clone());
+        Ok(names.zip(found).map(|(name, (facts, answers))| (name, facts, answers)).collect())
     }
 
     /// Prints `text`, closes the sessions and says which hosts did not answer.

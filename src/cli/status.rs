@@ -1,6 +1,6 @@
 //! `ship status`, `ship releases` and `ship history`: what is live, what is there, what was done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::args::{Global, HistoryArgs, SelectArgs};
 use super::look::Look;
@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::error::{Error, Kind};
 use crate::event::Action;
 use crate::facts::{Current, DetachedState, Facts, ReleaseState};
-use crate::fleet::{Answer, ask, each};
+use crate::fleet::{Answer, Member, ask, each};
 use crate::lock;
 use crate::output::visible;
 use crate::plan::record::HistoryEntry;
@@ -20,11 +20,27 @@ use crate::report::{Cell, Paint, Style, Table, Tone};
 /// `ship status`. The exit code is 1 where hosts differ, so that a script can ask.
 pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Result<(), Error> {
     let mut look = Look::connect(global, machine, args).await?;
-    let facts = look.facts().await?;
-    let locks = locks(&look).await;
-    let services = services(&look, &facts).await?;
+    let units: BTreeMap<String, Vec<String>> =
+        look.members.iter().map(|member| member.name.clone()).zip(units(&look)?).collect();
+    let beside: Vec<Vec<Command>> = look
+        .members
+        .iter()
+        .map(|member| {
+            let services = units.get(&member.name).and_then(|units| units_question(units));
+            lock_questions(member).into_iter().chain(services).collect()
+        })
+        .collect();
+    let found = look.facts_beside(&beside).await?;
+    let stacks = containers(&look, &found).await;
     let mut table = Table::new(&["host", "release", "state", "revision", "from", "services", "lock", "free"]);
-    for (((host, facts), lock), services) in facts.iter().zip(&locks).zip(&services) {
+    let nothing = Answer::default();
+    for (host, facts, answers) in &found {
+        let answer = |index: usize| answers.get(index).unwrap_or(&nothing);
+        let units = units.get(host).map(Vec::as_slice).unwrap_or_default();
+        let (lock, services) = (
+            held([answer(0), answer(1), answer(2)]),
+            stacks.get(host).cloned().unwrap_or_else(|| services(units, answer(3))),
+        );
         let live = facts.live();
         let release = live.as_ref().and_then(|live| facts.releases.get(live));
         let state = match &facts.current {
@@ -42,12 +58,13 @@ pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Re
             state,
             revision,
             from,
-            services.clone(),
-            lock.clone(),
+            services,
+            lock,
             free,
         ];
         table.row(cells.iter().map(|cell| Cell::new(cell, Tone::Plain)));
     }
+    let facts: Vec<(String, Facts)> = found.into_iter().map(|(host, facts, _)| (host, facts)).collect();
     let releases: BTreeSet<Option<String>> =
         facts.iter().map(|(_, facts)| facts.live().map(|live| live.to_string())).collect();
     let mut text = lines(&table);
@@ -78,61 +95,68 @@ fn lines(table: &Table) -> String {
     text
 }
 
-/// Who holds the lock of each host; empty where it is free.
-async fn locks(look: &Look) -> Vec<String> {
-    each(&look.members, |_, member| async move {
-        let batch = vec![lock::probe(&member.layout)];
-        let free = ask(member.session.as_ref(), batch).await.is_ok_and(|answers| answers.iter().all(Answer::success));
-        if free {
-            let held = ask(member.session.as_ref(), vec![Command::argv(["cat", &member.layout.hold()])]).await;
-            let held = held.ok().and_then(|answers| answers.into_iter().next()).filter(Answer::success);
-            return held.map(|answer| describe(&answer)).unwrap_or_default();
-        }
-        let holder = ask(member.session.as_ref(), vec![lock::holder(&member.layout)]).await;
-        holder.ok().and_then(|answers| answers.into_iter().next()).map(|a| describe(&a)).unwrap_or_default()
-    })
-    .await
+/// Asks whether the lock is free, who holds it for the time of a run, and who set it.
+fn lock_questions(member: &Member) -> [Command; 3] {
+    [lock::probe(&member.layout), lock::holder(&member.layout), Command::argv(["cat", &member.layout.hold()])]
+}
+
+/// Who holds the lock; empty where it is free.
+fn held([free, holder, hold]: [&Answer; 3]) -> String {
+    if !free.success() {
+        return describe(holder);
+    }
+    if hold.success() { describe(hold) } else { String::new() }
 }
 
 fn describe(answer: &Answer) -> String {
     lock::parse(&visible(answer.stdout.trim_ascii_end())).to_string()
 }
 
-/// The state of the recipe's services on each host: "gunicorn active, celery failed".
-async fn services(look: &Look, facts: &[(String, Facts)]) -> Result<Vec<String>, Error> {
+/// The units of each host of which the state is told.
+fn units(look: &Look) -> Result<Vec<Vec<String>>, Error> {
     let mut named = Vec::new();
-    for (member, (_, facts)) in look.members.iter().zip(facts) {
+    for member in &look.members {
         let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
-        let units = host.map(|host| look.project.services(host)).transpose()?.unwrap_or_default();
-        // What needs sudo may need its password, which this command does not ask for.
-        let compose = host.and_then(|host| look.project.compose(host)).filter(|step| !step.sudo);
-        let stack = compose.and_then(|step| Stack::of(&step, &member.layout, facts).ok());
-        named.push((units, stack));
+        named.push(host.map(|host| look.project.services(host)).transpose()?.unwrap_or_default());
     }
-    Ok(each(&look.members, |index, member| {
-        let (units, stack) = named.get(index).cloned().unwrap_or_default();
-        async move {
-            if let Some(stack) = stack {
-                let answers = ask(member.session.as_ref(), vec![stack.docker.containers()]).await.unwrap_or_default();
-                return containers(&stack, answers.first());
-            }
-            if units.is_empty() {
-                return String::new();
-            }
-            let argv = ["systemctl", "is-active", "--"].into_iter().map(str::to_owned).chain(units.iter().cloned());
-            // The status is not 0 where any unit is not active; the output says which.
-            let command = Command::argv(argv);
-            let answer = ask(member.session.as_ref(), vec![command]).await.ok().and_then(|a| a.into_iter().next());
-            let output = answer.map(|answer| visible_lines(&answer.stdout)).unwrap_or_default();
-            let states = output.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
-            units.iter().zip(states).map(|(unit, state)| format!("{unit} {state}")).collect::<Vec<_>>().join(", ")
-        }
-    })
-    .await)
+    Ok(named)
 }
 
-/// The services of a Compose release in short: "web up, worker Exited (1) 2 minutes ago".
-fn containers(stack: &Stack, answer: Option<&Answer>) -> String {
+/// Asks for the state of `units`. The status is not 0 where any unit is not active; the output says which.
+fn units_question(units: &[String]) -> Option<Command> {
+    let argv = ["systemctl", "is-active", "--"].into_iter().chain(units.iter().map(String::as_str));
+    (!units.is_empty()).then(|| Command::argv(argv))
+}
+
+/// The state of the services: "gunicorn active, celery failed".
+fn services(units: &[String], answer: &Answer) -> String {
+    let output = visible_lines(&answer.stdout);
+    let states = output.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
+    units.iter().zip(states).map(|(unit, state)| format!("{unit} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The services of the live Compose releases in short, by host: "web up, worker Exited (1) 2 minutes ago". Which there
+/// are, the facts say, so that this is asked after them; through sudo it may need a password, and is not asked.
+async fn containers(look: &Look, found: &[(String, Facts, Vec<Answer>)]) -> BTreeMap<String, String> {
+    let stack = |member: &Member| {
+        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name)?;
+        let compose = look.project.compose(host).filter(|step| !step.sudo)?;
+        let (_, facts, _) = found.iter().find(|(name, ..)| *name == member.name)?;
+        Stack::of(&compose, &member.layout, facts).ok()
+    };
+    let stacks: Vec<Option<Stack>> = look.members.iter().map(stack).collect();
+    let shown = each(&look.members, |index, member| {
+        let stack = stacks.get(index).cloned().flatten();
+        async move {
+            let stack = stack?;
+            let answers = ask(member.session.as_ref(), vec![stack.docker.containers()]).await.unwrap_or_default();
+            Some((member.name, in_short(&stack, answers.first())))
+        }
+    });
+    shown.await.into_iter().flatten().collect()
+}
+
+fn in_short(stack: &Stack, answer: Option<&Answer>) -> String {
     let Some(answer) = answer.filter(|answer| answer.success()) else { return "unknown".to_owned() };
     let states = stack.states(&String::from_utf8_lossy(&answer.stdout));
     let short = |own: &State| format!("{} {}", own.service, if own.up { "up" } else { &own.state });

@@ -20,6 +20,7 @@ use crate::step::{Action, Task};
 mod asking;
 mod batch;
 mod detached;
+mod transfer;
 
 use batch::Batch;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
-use super::{HostPlan, Obstacle, Plan, compose_files, env_files, prune, record};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, lot, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -66,6 +66,7 @@ const SPARE: u64 = 64 * 1024 * 1024;
 pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obstacle>> {
     let mut plans = Vec::new();
     let mut obstacles = Vec::new();
+    let count = hosts.len();
     for host in hosts {
         obstacles.extend(obstacles_of(&host.name, &host.layout, host.facts));
         for file in host.shared.files.iter().filter(|file| !host.facts.shared.contains(*file)) {
@@ -77,7 +78,7 @@ pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obst
         }
         obstacles.extend(env_files::obstacles(&host));
         obstacles.extend(compose_files::obstacles(&host));
-        match host_plan(common, &host) {
+        match host_plan(common, &host, count) {
             Ok(plan) => plans.push(plan),
             Err(found) => obstacles.extend(found),
         }
@@ -142,7 +143,7 @@ pub fn obstacles_of(host: &str, layout: &Layout, facts: &Facts) -> Vec<Obstacle>
     obstacles
 }
 
-fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obstacle>> {
+fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<HostPlan, Vec<Obstacle>> {
     let obstacle = |text: String| Obstacle::new(&host.name, text, None);
     let (layout, facts) = (&host.layout, host.facts);
     let before = facts.live().filter(|live| facts.releases.get(live).is_some_and(|release| release.present));
@@ -159,9 +160,10 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
         tree: &host.tree,
         settings: &host.settings,
         chunks: &host.chunks,
+        hosts,
     };
     let transfer = sending.transfer().map_err(|text| vec![obstacle(text)])?;
-    let needed = transfer.tree.manifest().bytes().saturating_add(SPARE);
+    let needed = transfer.tree.manifest().bytes().saturating_add(transfer.twice()).saturating_add(SPARE);
     if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
         return Err(vec![obstacle(format!(
             "{} has {} MiB free, and the release needs {} MiB with what must stay free",
@@ -174,7 +176,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let lacking = |found: Vec<String>| found.into_iter().map(obstacle).collect::<Vec<_>>();
     let made = |phase| tasks(&host.steps, phase, layout, facts, &common.release, &seen, false).map_err(lacking);
     let mut prepare = begin(common, layout);
-    prepare.extend(receive(layout, facts, &common.release, &transfer));
+    prepare.extend(receive(layout, facts, &common.release, common.time, &transfer));
     prepare.extend(shared_links(common, host));
     prepare.extend(made(Phase::Prepare)?);
     let last = host.steps.iter().map(|planned| planned.stage).max().unwrap_or(0);
@@ -196,6 +198,11 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Obst
     let detaches = prepare.iter_mut().chain(&mut finish).any(|task| task.detached().is_some());
     if !facts.detached.is_empty() || detaches {
         finish.push(Task::own("Remove records of detached commands", detach::clear(layout)).tolerated());
+    }
+    let wanted = |name: &String| transfer.pieces.iter().any(|pieces| pieces.name == *name);
+    let stale: Vec<&str> = facts.incoming.keys().filter(|name| !wanted(name)).map(String::as_str).collect();
+    if !stale.is_empty() {
+        finish.push(Task::own("Remove what interrupted uploads left", lot::forget(layout, &stale)).tolerated());
     }
     let kept: Vec<ReleaseId> =
         facts.releases.keys().filter(|id| !prune.contains(id)).chain([&common.release]).cloned().collect();

@@ -15,6 +15,7 @@ mod compose_files;
 pub mod deploy;
 pub mod env;
 pub mod env_files;
+pub mod lot;
 pub mod prune;
 pub mod record;
 pub mod render;

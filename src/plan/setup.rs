@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::lot::Lot;
 use super::record::HistoryEntry;
 use super::render::PlannedStep;
+use super::transfer::Link;
 use super::{Obstacle, Transfer};
-use crate::artifact::{Difference, MemoryFile, Packing, Tree};
+use crate::artifact::{Coding, Difference, MemoryFile, Packing, Tree};
 use crate::command::{Command, quote};
 use crate::facts::Facts;
 use crate::facts::found::{Found, Look, Thing};
@@ -489,6 +491,15 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         chunks: None,
         time: 0,
     };
-    let command = Command::shell(format!("umask 077; mkdir {0} && cd {0} && exec tar -xpof -", quote(stage)));
-    Transfer { tree, difference: Difference::default(), removed: Vec::new(), patches: Vec::new(), packing, command }
+    let lot = Lot::archive(packing, format!("umask 077; mkdir {0} && cd {0}", quote(stage)));
+    Transfer {
+        tree,
+        difference: Difference::default(),
+        removed: Vec::new(),
+        patches: Vec::new(),
+        pieces: Vec::new(),
+        lots: vec![lot],
+        streams: 1,
+        link: Link { coding: Coding::Plain, far: false, hosts: 1 },
+    }
 }

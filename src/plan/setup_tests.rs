@@ -222,7 +222,7 @@ fn a_file_that_another_instance_wrote_is_known_from_then_on() {
     let unit = "/etc/systemd/system/shop.service";
     let more = format!("{UNIT}[[setup]]\nfile = {{ content = \"x\\n\", to = \"/etc/own\" }}\n");
     let setup = planned(&more, &has(founded(), unit, file("[Unit]\n")), &facts("deployer")).expect("a plan");
-    let sent = setup.transfer.expect("a transfer").packing.extra;
+    let sent = setup.transfer.expect("a transfer").lots[0].packing().unwrap().extra.clone();
     let record = sent.iter().find(|sent| sent.path() == b"finish").expect("a record");
     let record = Written::parse(record.contents());
     assert!(record.wrote(unit, b"[Unit]\n") && record.wrote("/etc/own", b"x\n") && record.unfinished.is_empty());

@@ -1,10 +1,12 @@
 //! How the new release comes to a host: what is sent, what is copied from the live one, what is put together from both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::lot::{Lot, Pieces};
 use crate::artifact::patch::{self, Segment};
 use crate::artifact::{
-    Chunks, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
+    Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
 };
 use crate::command::{Command, quote};
 use crate::facts::Facts;
@@ -23,18 +25,84 @@ pub struct Transfer {
     pub patches: Vec<Patch>,
     /// The paths of the live release that are gone from the new one.
     pub removed: Vec<String>,
-    /// The stream.
-    pub packing: Packing,
-    /// Unpacks the stream.
-    pub command: Command,
+    /// The very large files that come in pieces.
+    pub pieces: Vec<Pieces>,
+    /// What travels, each in a channel of its own, in this order.
+    pub lots: Vec<Lot>,
+    /// How many of them at once.
+    pub streams: usize,
+    /// What is known of the link.
+    pub link: Link,
+}
+
+/// What decides how streams to a host are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The best that the host can read.
+    pub coding: Coding,
+    /// Whether it is so far away that the link is taken to be what is waited for.
+    pub far: bool,
+    /// How many hosts are sent something at once.
+    pub hosts: usize,
+}
+
+impl Link {
+    /// How a lot of `total` bytes is sent: with a decoder on the host only where the link is what is waited for. Of a far
+    /// host that is taken for granted, of a near one only what was sent before can tell: `speed`, in bytes a second.
+    /// The stream itself then compresses no more than it has time for ([`crate::artifact::coding`]).
+    pub fn coding(self, total: u64, speed: Option<u64>) -> Coding {
+        // The other hosts are about as fast.
+        let slow = speed.map_or(self.far, |speed| speed.saturating_mul(self.hosts as u64) < SLOW);
+        if slow && total >= WORTH { self.coding } else { Coding::Plain }
+    }
 }
 
 impl Transfer {
+    /// How the first lot is compressed, when nothing is known of the link but how long an answer takes.
+    pub fn first_coding(&self) -> Coding {
+        match self.lots.first() {
+            Some(lot) => self.link.coding(lot.total(), None),
+            None => Coding::Plain,
+        }
+    }
+
     /// The bytes of files that are sent.
     pub fn bytes(&self) -> u64 {
         let whole = |patch: &Patch| self.tree.manifest().entries().get(patch.entry).map_or(0, manifest::Entry::size);
         let spared: u64 = self.patches.iter().map(|patch| whole(patch).saturating_sub(patch.bytes())).sum();
-        self.difference.bytes_to_send.saturating_sub(spared)
+        let there: u64 = self.pieces.iter().map(Pieces::had).sum();
+        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there)
+    }
+
+    /// The most bytes that are on the host twice while pieces are put together.
+    pub fn twice(&self) -> u64 {
+        self.pieces.iter().map(Pieces::largest_but_first).max().unwrap_or(0)
+    }
+}
+
+/// From here on the receive window of a channel (2 MiB in OpenSSH) is what limits it: at less, one channel carries more
+/// than a gigabit link.
+const FAR: Duration = Duration::from_millis(15);
+
+/// The most channels for one host. sshd allows ten sessions in a connection (`MaxSessions`), and a run has two or
+/// three others open.
+const MOST_STREAMS: usize = 6;
+
+/// The most channels for all hosts together, where each has one at least: each keeps up to a few MiB here.
+const ALL_STREAMS: usize = 24;
+
+/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: beyond it is rather
+/// a processor that is waited for.
+const SLOW: u64 = 32 << 20;
+
+/// Fewer bytes arrive before a decoder has started.
+const WORTH: u64 = 64 << 10;
+
+/// How many streams a host is sent at once, when it answers after `round_trip` and is one of `hosts`.
+fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
+    match round_trip {
+        Some(time) if time >= FAR => (ALL_STREAMS / hosts.max(1)).clamp(1, MOST_STREAMS),
+        _ => 1,
     }
 }
 
@@ -54,6 +122,8 @@ pub struct Sending<'a> {
     pub settings: &'a [MemoryFile],
     /// The chunks of the tree's large files of which the host has another version.
     pub chunks: &'a Chunks,
+    /// How many hosts are sent something at once.
+    pub hosts: usize,
 }
 
 /// What the live release on a host holds, as far as it can be relied on: what was touched since is left out.
@@ -87,8 +157,10 @@ impl Sending<'_> {
             .filter_map(|index| old.entries().get(*index))
             .map(|entry| crate::output::visible(&entry.path))
             .collect();
+        let streams = streams(self.facts.round_trip, self.hosts);
         let mut entries = difference.send_list(tree.manifest());
         entries.retain(|index| patches.iter().all(|patch| patch.entry != *index));
+        let pieces = Pieces::of(&tree, &mut entries, &self.facts.incoming, streams);
         let parts = patches.iter().map(|patch| Parts {
             entry: patch.entry,
             path: self.record(&part(patch)),
@@ -103,7 +175,11 @@ impl Sending<'_> {
             time: self.time,
             tree: Arc::clone(&tree),
         };
-        Ok(Transfer { command: unpack(self.layout), tree, difference, patches, removed, packing })
+        let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
+        let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
+        let coding = Coding::best(|program| self.facts.programs.contains_key(program));
+        let link = Link { coding, far, hosts: self.hosts };
+        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, link })
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -143,16 +219,8 @@ fn part(patch: &Patch) -> String {
     format!("part-{}", patch.entry)
 }
 
-/// The tar command that unpacks a transfer under `deploy_to`.
-///
-/// Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
-/// BusyBox applies the umask in spite of `p`, so there is none.
-fn unpack(layout: &Layout) -> Command {
-    Command::shell(format!("umask 0; cd {} && exec tar -xpof -", quote(layout.root())))
-}
-
 /// Receives the transfer, takes from the live release what it can, and verifies every file.
-pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, transfer: &Transfer) -> Vec<Task> {
+pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, transfer: &Transfer) -> Vec<Task> {
     let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
     let record = layout.record(release);
     let folder = layout.release(release);
@@ -171,6 +239,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, transfer: &T
         let all: Vec<String> = transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, &record)).collect();
         let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
         tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
+    }
+    if !transfer.pieces.is_empty() {
+        let command = super::lot::assemble(layout, release, time, &transfer.tree, &transfer.pieces);
+        tasks.push(Task::own("Put very large files in their place", command));
     }
     if transfer.tree.manifest().files() > 0 {
         // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
@@ -219,4 +291,29 @@ fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
         quote(&format!("{record}/{}", part(patch))),
         pieces.join("; "),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waits_for_its_link_is_compressed() {
+        let chosen =
+            |total, far, speed| Link { coding: Coding::Zstd, far, hosts: 4 }.coding(total, speed) == Coding::Zstd;
+        assert!(chosen(1 << 20, true, None));
+        assert!(!chosen(1 << 20, false, None));
+        assert!(chosen(1 << 20, false, Some(1 << 20)));
+        // What all hosts take together is much.
+        assert!(!chosen(1 << 20, true, Some(10 << 20)));
+        assert!(!chosen(1000, true, None));
+    }
+
+    #[test]
+    fn only_far_hosts_get_several_streams_and_many_hosts_share_them() {
+        let at = |millis, hosts| streams(Some(Duration::from_millis(millis)), hosts);
+        assert_eq!((at(1, 1), at(14, 1), at(15, 1), at(300, 1)), (1, 1, 6, 6));
+        assert_eq!((at(50, 2), at(50, 6), at(50, 12), at(50, 200)), (6, 4, 2, 1));
+        assert_eq!(streams(None, 1), 1);
+    }
 }

@@ -28,6 +28,9 @@ use crate::target::{SudoPassword, Target};
 /// ten (sshd_config(5), `MaxStartups`).
 const HALF_OPEN: usize = 8;
 
+/// How many hosts look for their way at once.
+const READING: usize = 16;
+
 /// How often a server that is too busy is tried again, waiting 0.5, 1, 2 and 4 s.
 const RETRIES: u32 = 4;
 
@@ -61,6 +64,8 @@ pub struct Connector {
     paces: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Servers that refused a login: they are not tried again, or they count us as an attacker.
     refused: Mutex<HashSet<String>>,
+    /// Few at a time look for their way: each runs `ssh -G`, with open files for what it says.
+    reading: Semaphore,
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
     /// The password for sudo that a person typed, for all the hosts of the run; none where nobody did.
@@ -77,6 +82,7 @@ impl Connector {
             bastions: Mutex::default(),
             paces: Mutex::default(),
             refused: Mutex::default(),
+            reading: Semaphore::new(READING),
             asking: tokio::sync::Mutex::default(),
             typed_for_sudo: tokio::sync::Mutex::default(),
         }
@@ -163,7 +169,10 @@ impl Connector {
                     advice: Some("Is there a circle of jump hosts?".to_owned()),
                 });
             }
-            let route = Route::to(target, &self.settings).await?;
+            let route = {
+                let _one_of_few = self.reading.acquire().await;
+                Route::to(target, &self.settings).await?
+            };
             let bastion = match &route.jump {
                 Some(jump) => Some(self.bastion(jump, depth + 1).await?),
                 None => None,

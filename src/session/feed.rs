@@ -22,6 +22,9 @@ use crate::command::Command;
 /// How long a command whose body failed has to end after it was told to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a channel may outlive its command: something that was left running may hold it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
 /// See [`super::Session::feed`].
 pub(super) fn feed(
     spares: Arc<Spares>,
@@ -84,6 +87,10 @@ async fn converse(
                     }
                     let _ = replies.send(reply).await;
                     if over {
+                        // Then the server has freed the channel: one that allows few has room for another.
+                        drop(input);
+                        let ended = async { while output.recv().await.is_some() {} };
+                        let _ = tokio::time::timeout(CLOSE_LIMIT, ended).await;
                         return Ok(());
                     }
                 }

@@ -123,6 +123,8 @@ pub struct Usage {
     pub sent: u64,
     /// Bytes of output received.
     pub received: u64,
+    /// The shortest time in which the host has answered; `None` where it has not been looked at.
+    pub round_trip: Option<Duration>,
 }
 
 /// A host that commands can be sent to.
@@ -136,7 +138,7 @@ pub trait Session: Send + Sync {
     fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply>;
 
     /// Runs `batch` in order in a channel of its own, stopping at the first failure; the last gets `body` as its
-    /// standard input.
+    /// standard input. The replies end when the server has freed the channel.
     fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply>;
 
     /// Starts `shells` that [`Session::guard`] and [`Session::feed`] will need, without waiting for them.

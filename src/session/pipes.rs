@@ -4,6 +4,7 @@
 //! over SSH, `local` on this machine).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -77,6 +78,8 @@ pub(super) struct Meter {
     round_trips: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
+    /// In microseconds; 0 is not known.
+    round_trip: AtomicU64,
 }
 
 impl Meter {
@@ -110,6 +113,13 @@ impl Meter {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// An answer came after `time`.
+    pub(super) fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        let shorter = |known| (known == 0 || micros < known).then_some(micros);
+        let _ = self.round_trip.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);
+    }
+
     /// The counts so far.
     pub(super) fn usage(&self) -> Usage {
         Usage {
@@ -117,6 +127,10 @@ impl Meter {
             round_trips: self.round_trips.load(Ordering::Relaxed),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
+            round_trip: match self.round_trip.load(Ordering::Relaxed) {
+                0 => None,
+                micros => Some(Duration::from_micros(micros)),
+            },
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The host's long-lived shell: sends batches of commands, tells their outputs apart, keeps their time.
 //!
-//! One `/bin/sh` reads its program from standard input for the whole run; markers (`marker`) separate
-//! what the commands print. Nothing here polls or sleeps: a batch is sent at once, and the shell itself
-//! stops it at the first failure. It works over any [`Host`]. Deliberately absent: commands with a body
+//! One `/bin/sh` reads its program from standard input for the whole run, but for its first batch: where nothing in
+//! that is secret it travels as an argument, which saves the wait for the server to open its window. Markers
+//! (`marker`) separate what the commands print. Nothing here polls or sleeps: a batch is sent at once, and the shell
+//! itself stops it at the first failure. It works over any [`Host`]. Deliberately absent: commands with a body
 //! (`feed`).
 
 use std::fmt::Write as _;

@@ -13,6 +13,7 @@ use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, c
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::feed::feed;
 use super::host_key::{Expected, Verdict};
@@ -365,8 +366,10 @@ impl Server {
     async fn open(&self) -> Result<Opened, Lost> {
         self.meter.channel();
         let asked = self.meter.now();
-        let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
-        let channel = match opening.await {
+        let began = Instant::now();
+        let opening = tokio::time::timeout(CHANNEL_LIMIT, self.handle.channel_open_session()).await;
+        self.meter.took(began.elapsed());
+        let channel = match opening {
             Ok(Ok(channel)) => channel,
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => {
                 return Err(Lost {

@@ -48,12 +48,19 @@ impl Fleet {
         Self::new(names, |index| Arc::new(Sshd::start(options(names[index]))))
     }
 
+    /// A fleet of so many hosts, all of them on one server of its own.
+    pub fn on_one(names: &[&str], options: Options) -> Self {
+        let server = Arc::new(Sshd::start(options));
+        Self::new(names, |_| Arc::clone(&server))
+    }
+
     fn new(names: &[&str], server: impl Fn(usize) -> Arc<Sshd>) -> Self {
         let folder = tempfile::Builder::new().prefix("ship-fleet-").tempdir().unwrap();
         let unique = folder.path().file_name().unwrap().to_owned();
         let hosts = names.iter().enumerate().map(|(index, name)| {
             let server = server(index);
-            let root = fs::canonicalize(&server.home).unwrap().join(&unique).join("www/app");
+            let home = fs::canonicalize(&server.home).unwrap();
+            let root = home.join(&unique).join(name).join("www/app");
             Host { name: (*name).to_owned(), server, root }
         });
         let fleet = Self {

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use crate::deploy::fleet::Fleet;
 
-const MIB: usize = 1 << 20;
+/// A mebibyte.
+pub const MIB: usize = 1 << 20;
 
 /// Bytes that nothing makes smaller (xorshift).
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

@@ -78,6 +78,11 @@ impl Running {
         assert!(kill.unwrap().success(), "no process {id}");
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a crash would: it gets no chance to clean up.
     pub fn crash(mut self) {
         self.child.kill().unwrap();

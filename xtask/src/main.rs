@@ -26,9 +26,10 @@ Usage: cargo xtask CHORE
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
   lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there
-  bench [--only ROW]… [--tool TOOL]… [--runs N] [--keep]
+  bench [--only ROW]… [--tool TOOL]… [--runs N] [--ship FILE] [--keep]
                             time the same job with ship and with other tools, and write the table into the README;
-                            --keep leaves its servers up for the next run
+                            --ship measures a ship that is built already, --keep leaves the servers up for the next run
+  bench down                remove the servers that --keep left up
   layers                    check which module uses which, and the shape of every file";
 
 fn main() -> ExitCode {
@@ -54,6 +55,7 @@ fn run(arguments: &[String]) -> Result<u8> {
         ["test"] => test::run(None).map(|()| 0),
         ["test", "--only", tier] => test::run(Some(Tier::named(tier)?)).map(|()| 0),
         ["ci"] => ci::run().map(|()| 0),
+        ["bench", "down"] => bench::down().map(|()| 0),
         ["bench", rest @ ..] => bench::run(rest).map(|()| 0),
         ["layers"] => layers::check().map(|()| 0),
         [] | ["help" | "--help" | "-h"] => {

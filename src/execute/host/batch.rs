@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Host, Running, Stop, advice, describe};
+use crate::artifact::Tally;
 use crate::command::Command;
 use crate::event::{Event, Phase, TaskResult};
 use crate::fleet::Answer;
@@ -64,7 +65,7 @@ impl Batch {
         let tasks = self.tasks.iter().filter_map(|task| match &task.action {
             Action::Command(command) if task.tolerate => Some(command.clone().tolerated()),
             Action::Command(command) => Some(command.clone()),
-            _ => transfer.map(|transfer| transfer.command.clone()),
+            _ => transfer.and_then(alone),
         });
         let asking = self.asking.iter().filter_map(|task| match &task.action {
             Action::Poll(poll) => Some(poll.probe.clone()),
@@ -73,6 +74,11 @@ impl Batch {
         });
         tasks.chain(asking).chain(self.quiet.iter().cloned()).collect()
     }
+}
+
+/// The command of an upload that is one lot.
+fn alone(transfer: &Transfer) -> Option<Command> {
+    transfer.lots.first().map(|lot| lot.command(transfer.first_coding()))
 }
 
 /// A failure of these either ends the phase, which the host does by itself, or matters to nobody.
@@ -91,10 +97,14 @@ impl Host {
     ) -> Result<Came, Stop> {
         if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
             let Some(transfer) = transfer else { return Ok(Came { tasks: batch.tasks.len(), ..Came::default() }) };
-            let body = transfer.packing.clone().start();
-            let replies = self.session.feed(batch.commands(Some(transfer)), body);
-            let total = Some(transfer.packing.total());
-            return self.hear(phase, batch, replies, true, total, &CancellationToken::new()).await;
+            return match transfer.lots.as_slice() {
+                [lot] => {
+                    let body = lot.clone().start(transfer.first_coding(), &Tally::default());
+                    let replies = self.session.feed(batch.commands(Some(transfer)), body);
+                    self.hear(phase, batch, replies, true, Some(lot.total()), &CancellationToken::new()).await
+                }
+                _ => self.send_lots(phase, batch, transfer, cancel).await,
+            };
         }
         let (attempts, pause) = match batch.tasks.as_slice() {
             [single] => (single.attempts.max(1), single.pause),
@@ -114,6 +124,26 @@ impl Host {
                 other => return other,
             }
         }
+    }
+
+    /// Sends a batch with an upload in several lots: what is before it has to be done before any of them begins.
+    async fn send_lots(
+        &self,
+        phase: Phase,
+        batch: &Batch,
+        transfer: &Transfer,
+        cancel: &CancellationToken,
+    ) -> Result<Came, Stop> {
+        let before = batch.tasks.iter().filter(|task| !matches!(task.action, Action::Transfer)).cloned().collect();
+        let before = Batch { tasks: before, ..Batch::default() };
+        if !before.tasks.is_empty() {
+            let replies = self.session.run(before.commands(None));
+            self.hear(phase, &before, replies, true, None, cancel).await?;
+        }
+        if let Some(task) = batch.tasks.last() {
+            self.transfer(phase, task, transfer).await?;
+        }
+        Ok(Came { tasks: batch.tasks.len(), ..Came::default() })
     }
 
     /// Tells what comes back of a batch, to its end or the first failure that matters. `last` says that a failure is

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::bench::delay;
 use crate::failure::{During as _, Failure, Result};
-use crate::lab::{self, Design, Fleet, Kind, Login};
+use crate::lab::{self, Design, Engine, Fleet, Kind, Login};
 use crate::workspace;
 
 /// The containers.
@@ -27,7 +27,11 @@ const ONE_WAY: Duration = Duration::from_millis(25);
 
 /// What each container gets. The user's own systemd stays up between logins, and nginx may start as often as it likes:
 /// neither would happen every few seconds outside of a benchmark.
+///
+/// Releases are in memory. On a disk that other programs use too, that disk would be what is measured: removing a row's
+/// hundred thousand files alone took it minutes.
 const PROVISION: &str = r#"
+mountpoint -q /srv || mount -t tmpfs -o mode=0755,size=16g bench /srv
 systemctl disable --now --quiet postgresql redis-server
 loginctl enable-linger deployer
 cat > /etc/sudoers.d/bench <<'END'
@@ -74,8 +78,7 @@ pub struct Hosts {
 impl Hosts {
     /// Brings them up, or finds them up.
     pub fn up() -> Result<Self> {
-        let folder = workspace::lab()?.join("bench");
-        fs::create_dir_all(&folder).during(format_args!("make {}", folder.display()))?;
+        let folder = folder()?;
         let design = |name| Design { name, user: "deployer", login: Login::Key, kind: Kind::Web };
         let fleet = lab::fleet(&folder, &NAMES.map(design))?;
         lab::in_parallel(&fleet.hosts, |host| {
@@ -86,10 +89,13 @@ impl Hosts {
         Ok(hosts)
     }
 
-    /// Removes them.
-    pub fn remove(self) -> Result<()> {
-        lab::remove_fleet(&self.fleet.engine, &self.folder)?;
-        fs::remove_dir_all(&self.folder).during(format_args!("remove {}", self.folder.display()))
+    /// Removes them, whoever brought them up.
+    pub fn remove() -> Result<()> {
+        let folder = folder()?;
+        if let Some(engine) = Engine::find() {
+            lab::remove_fleet(&engine, &folder)?;
+        }
+        fs::remove_dir_all(&folder).during(format_args!("remove {}", folder.display()))
     }
 
     /// The names of the first so many hosts.
@@ -167,6 +173,13 @@ impl Hosts {
             self.known_hosts().display()
         )
     }
+}
+
+/// The folder of their keys and settings, which also tells them from the lab's own servers.
+fn folder() -> Result<PathBuf> {
+    let folder = workspace::lab()?.join("bench");
+    fs::create_dir_all(&folder).during(format_args!("make {}", folder.display()))?;
+    Ok(folder)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

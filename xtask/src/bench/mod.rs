@@ -45,26 +45,33 @@ pub fn run(words: &[&str]) -> Result<()> {
     // Not after twenty minutes.
     table::check_place(&readme)?;
     let started = Instant::now();
-    cargo(["build", "--release", "--package", "ship", "--bin", "ship"]).show()?;
+    if options.ship.is_none() {
+        cargo(["build", "--release", "--package", "ship", "--bin", "ship"]).show()?;
+    }
     packages::ensure(&[Package { program: "ssh", package: "openssh-client" }])?;
     let hosts = Hosts::up()?;
     println!("The hosts are up after {:.0} s.", started.elapsed().as_secs_f64());
     let bench = Bench::prepare(&hosts, &options);
     let outcomes = bench.and_then(|bench| bench.rows(&options));
     if options.keep {
-        println!("The hosts stay up, as asked for.");
+        println!("The hosts stay up, as asked for. To remove them: cargo xtask bench down");
     } else {
-        hosts.remove()?;
+        Hosts::remove()?;
     }
     let outcomes = outcomes?;
-    let table = table::render(&outcomes, &options);
+    let table = table::render(&outcomes);
     println!("\n{table}\nThis took {:.0} s.", started.elapsed().as_secs_f64());
     if options.is_complete() {
         table::write_into(&readme, &table)?;
     } else {
-        println!("The README stays as it is: not all rows were run with all tools.");
+        println!("The README stays as it is: not all rows were run with all tools and the ship of this checkout.");
     }
     Ok(())
+}
+
+/// Removes the hosts that `--keep`, or a run that was cut, left up.
+pub fn down() -> Result<()> {
+    Hosts::remove()
 }
 
 /// What all rows share.
@@ -72,6 +79,7 @@ struct Bench<'a> {
     hosts: &'a Hosts,
     workspace: PathBuf,
     work: PathBuf,
+    ship: PathBuf,
     /// Why a tool cannot take part.
     missing: BTreeMap<Tool, String>,
 }
@@ -84,7 +92,8 @@ impl<'a> Bench<'a> {
         for folder in ["trees", "log", "ship/recipes"] {
             fs::create_dir_all(work.join(folder)).during(format_args!("make {}", work.join(folder).display()))?;
         }
-        let mut bench = Self { hosts, workspace, work, missing: BTreeMap::new() };
+        let ship = options.ship.clone().unwrap_or_else(|| workspace.join("target/release/ship"));
+        let mut bench = Self { hosts, workspace, work, ship, missing: BTreeMap::new() };
         let recipe = bench.workspace.join("xtask/bench/ship/bench.toml");
         fs::copy(recipe, bench.work.join("ship/recipes/bench.toml")).during("copy the recipe")?;
         fs::write(bench.work.join("ship/inventory.toml"), inventory()).during("write the inventory")?;
@@ -126,12 +135,13 @@ impl<'a> Bench<'a> {
                 Err(failure) => outcome.fail(tool, &failure),
             }
         }
-        for round in 0..options.rounds {
+        let (rounds, other_rounds) = options.rounds(row);
+        for round in 0..rounds {
             if let (Job::Changed(_), Some(tree)) = (row.job, row.tree()) {
                 self.change(tree)?;
             }
             for tool in able.clone() {
-                if row.others.contains(&tool) && round >= options.other_rounds {
+                if row.others.contains(&tool) && round >= other_rounds {
                     continue;
                 }
                 match self.once(tool, row, round) {
@@ -236,7 +246,7 @@ impl<'a> Bench<'a> {
         Setting {
             workspace: self.workspace.clone(),
             work: self.work.clone(),
-            ship: self.workspace.join("target/release/ship"),
+            ship: self.ship.clone(),
             hosts: Hosts::names(row.hosts),
             ssh_config: self.hosts.ssh_config(distant),
             tree: row.tree().unwrap_or(Tree::Site).folder(&self.work.join("trees")),

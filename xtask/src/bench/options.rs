@@ -1,44 +1,38 @@
 //! What was asked for: which rows, which tools, how many rounds.
 
+use std::path::{Path, PathBuf};
+
 use crate::bench::row::{ROWS, Row};
 use crate::bench::tool::Tool;
-use crate::failure::{Failure, Result};
-
-/// How often ship and what it is held against run in each row.
-const ROUNDS: usize = 5;
-
-/// How often the other tools do.
-const OTHER_ROUNDS: usize = 2;
+use crate::failure::{During as _, Failure, Result};
 
 /// What was asked for.
 #[derive(Debug)]
 pub struct Options {
     rows: Vec<String>,
     tools: Vec<Tool>,
-    /// How often ship and what it is held against run.
-    pub rounds: usize,
-    /// How often the other tools run.
-    pub other_rounds: usize,
+    rounds: Option<usize>,
     /// Whether the hosts stay up.
     pub keep: bool,
+    /// A ship that is there already, to be measured in place of the one that is built here.
+    pub ship: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--keep`; the first two may come several times.
+    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--ship FILE`, `--keep`; the first two may come several times.
     pub fn read(words: &[&str]) -> Result<Self> {
-        let mut options =
-            Self { rows: Vec::new(), tools: Vec::new(), rounds: ROUNDS, other_rounds: OTHER_ROUNDS, keep: false };
+        let mut options = Self { rows: Vec::new(), tools: Vec::new(), rounds: None, keep: false, ship: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::new(format!("{word} needs a value.")));
             match *word {
                 "--keep" => options.keep = true,
                 "--only" => options.rows.push(row_named(value()?)?),
+                "--ship" => options.ship = Some(absolute(value()?)?),
                 "--tool" => options.tools.push(tool_named(value()?)?),
                 "--runs" => {
                     let number = value()?.parse().ok().filter(|number| *number > 0);
-                    options.rounds = number.ok_or_else(|| Failure::new("--runs needs a number from 1 on."))?;
-                    options.other_rounds = options.rounds.min(OTHER_ROUNDS);
+                    options.rounds = Some(number.ok_or_else(|| Failure::new("--runs needs a number from 1 on."))?);
                 }
                 other => return Err(Failure::new(format!("`bench` knows no option {other}."))),
             }
@@ -57,10 +51,19 @@ impl Options {
         row.tools().into_iter().filter(asked).collect()
     }
 
+    /// How often ship and its rivals run in a row, and how often the other tools.
+    pub fn rounds(&self, row: &Row) -> (usize, usize) {
+        self.rounds.map_or(row.rounds, |rounds| (rounds, rounds.min(row.rounds.1)))
+    }
+
     /// Whether everything is run, so that the result may stand in the README.
     pub fn is_complete(&self) -> bool {
-        self.rows.is_empty() && self.tools.is_empty()
+        self.rows.is_empty() && self.tools.is_empty() && self.ship.is_none()
     }
+}
+
+fn absolute(file: &str) -> Result<PathBuf> {
+    Path::new(file).canonicalize().during(format_args!("find {file}"))
 }
 
 fn row_named(name: &str) -> Result<String> {
@@ -90,13 +93,20 @@ mod tests {
         let rows: Vec<&str> = options.rows().map(|row| row.name).collect();
         assert_eq!(rows, ["first"]);
         assert_eq!(options.tools(&ROWS[0]), [Tool::Ship, Tool::Script]);
-        assert_eq!((options.rounds, options.is_complete()), (3, false));
+        assert_eq!((options.rounds(&ROWS[0]), options.is_complete()), ((3, 2), false));
         assert!(Options::read(&[]).unwrap().is_complete());
     }
 
     #[test]
     fn what_is_not_known_is_named() {
-        for words in [vec!["--only", "moon"], vec!["--tool", "x"], vec!["--runs", "0"], vec!["--runs"], vec!["--x"]] {
+        for words in [
+            vec!["--only", "moon"],
+            vec!["--tool", "x"],
+            vec!["--runs", "0"],
+            vec!["--runs"],
+            vec!["--ship", "/x/y"],
+            vec!["--x"],
+        ] {
             assert!(Options::read(&words).is_err(), "{words:?}");
         }
     }

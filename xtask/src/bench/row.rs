@@ -39,6 +39,8 @@ pub struct Row {
     pub bytes: Option<f64>,
     /// How much memory ship may hold, in MiB.
     pub memory: Option<f64>,
+    /// How often ship and its rivals run, and how often the other tools: those take far longer.
+    pub rounds: (usize, usize),
 }
 
 const ALL: &[Tool] = &[Tool::Fabric, Tool::Pyinfra, Tool::Ansible, Tool::Capistrano, Tool::Mina];
@@ -50,7 +52,19 @@ const QUICKEST: &[Tool] = &[Tool::Fabric, Tool::Pyinfra];
 const SCRIPT: Tool = Tool::Script;
 
 const fn row(name: &'static str, title: &'static str, job: Job, hosts: usize, distant: bool) -> Row {
-    Row { name, title, job, hosts, distant, rivals: &[], best: None, others: &[], bytes: None, memory: None }
+    Row {
+        name,
+        title,
+        job,
+        hosts,
+        distant,
+        rivals: &[],
+        best: None,
+        others: &[],
+        bytes: None,
+        memory: None,
+        rounds: (5, 2),
+    }
 }
 
 const fn near(name: &'static str, title: &'static str, job: Job, hosts: usize) -> Row {
@@ -91,12 +105,14 @@ pub const ROWS: [Row; 12] = [
         rivals: &[(SCRIPT, 0.6)],
         best: Some(0.2),
         others: FLEET,
+        rounds: (3, 1),
         ..near("ten-changed", "10 hosts, 1 % changed, no delay", Job::Changed(Tree::Site), 10)
     },
     Row {
         rivals: &[(SCRIPT, 0.7)],
         best: Some(0.6),
         others: FLEET,
+        rounds: (3, 1),
         ..near("ten-first", "10 hosts, first deploy, no delay", Job::First(Tree::Site), 10)
     },
     Row {
@@ -104,12 +120,14 @@ pub const ROWS: [Row; 12] = [
         best: Some(0.4),
         others: FLEET,
         memory: Some(150.0),
+        rounds: (3, 1),
         ..near("fifty-run", "50 hosts, one command (`ship run`)", Job::Run, 50)
     },
     Row {
         rivals: &[(SCRIPT, 1.0)],
         best: Some(0.3),
         others: QUICKEST,
+        rounds: (3, 1),
         ..near("many", "100,000 files, 10 changed", Job::Changed(Tree::Many), 1)
     },
     Row {
@@ -117,6 +135,7 @@ pub const ROWS: [Row; 12] = [
         best: Some(0.5),
         others: QUICKEST,
         memory: Some(40.0),
+        rounds: (3, 1),
         ..near("large-first", "1 GiB file, first time, no delay", Job::First(Tree::Large), 1)
     },
     Row {
@@ -124,12 +143,14 @@ pub const ROWS: [Row; 12] = [
         best: Some(0.3),
         others: &[Tool::Fabric],
         memory: Some(40.0),
+        rounds: (2, 1),
         ..distant("large-first-distant", "1 GiB file, first time, 50 ms RTT", Job::First(Tree::Large), 1)
     },
     Row {
         rivals: &[(SCRIPT, 1.0)],
         bytes: Some(0.01),
         memory: Some(40.0),
+        rounds: (3, 1),
         ..near("large-changed", "1 GiB file, 1 MiB changed", Job::Changed(Tree::Large), 1)
     },
     Row {
