@@ -396,6 +396,9 @@ pub enum EnvAction {
         /// Take values that still have a `<placeholder>` in them
         #[arg(long)]
         allow_placeholders: bool,
+        /// Remove the variables that only the host has
+        #[arg(long)]
+        prune: bool,
     },
 }
 

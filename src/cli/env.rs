@@ -35,13 +35,14 @@ pub async fn run(global: &Global, machine: &Machine, args: &EnvArgs) -> Result<(
             }
             changed(global, machine, select, change, Change::Unset(keys)).await
         }
-        EnvAction::Push { change, allow_placeholders } => {
+        EnvAction::Push { change, allow_placeholders, prune } => {
             let (select, words) = sorted(global, machine, &change.what)?;
             let [file] = words.as_slice() else {
                 return Err(Error::usage("which file is to be sent? `ship env push [ENV] FILE`"));
             };
             let whole = pushed(machine, file, *allow_placeholders)?;
-            changed(global, machine, select, change, Change::Push(file.clone(), whole)).await
+            changed(global, machine, select, change, Change::Push { name: file.clone(), file: whole, prune: *prune })
+                .await
         }
     }
 }
@@ -306,7 +307,7 @@ async fn changed(
 ) -> Result<(), Error> {
     let project = Project::load(global, machine, &select, Filter::default(), &[])?;
     // What no file can hold is refused before any host is asked.
-    if !matches!(change, Change::Push(..)) {
+    if !matches!(change, Change::Push { .. }) {
         change.applied(&File::default()).map_err(|(key, refused)| Error::usage(format!("{key}: {refused}")))?;
     }
     let what = match &change {
@@ -324,7 +325,7 @@ async fn changed(
             format!("Set {}", keys.join(", "))
         }
         Change::Unset(keys) => format!("Remove {}", keys.join(", ")),
-        Change::Push(_, file) => format!("Replace the settings by a file of {} variables", file.effective().len()),
+        Change::Push { file, .. } => format!("Replace the settings by a file of {} variables", file.effective().len()),
     };
     operation::confirm(&project, machine, args.yes, &what)?;
     let look = Look::open(global, machine, project).await;

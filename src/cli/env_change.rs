@@ -64,6 +64,17 @@ async fn change_all(machine: &Machine, look: &Look, change: &Change, patience: D
             work.push(Work { member: member.clone(), place: one.place.clone(), file, difference });
         }
     }
+    let lost: Vec<String> = work
+        .iter()
+        .map(|one| (one, change.unasked(&one.difference)))
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(one, keys)| format!("{} has {}, which the file has not", one.member.name, keys.join(", ")))
+        .collect();
+    if !lost.is_empty() {
+        return Err(
+            Error::usage(lost.join("\n")).hint("`--prune` removes them; `ship env get KEY` shows what they are")
+        );
+    }
     let told = told(&before, &work, change, &after);
     if work.is_empty() {
         return Ok(told);

@@ -14,15 +14,22 @@ pub enum Change {
     Set(Vec<(String, Secret)>),
     /// None of these.
     Unset(Vec<String>),
-    /// Exactly this file, and the name that it has here.
-    Push(String, File),
+    /// Exactly this file.
+    Push {
+        /// The name that it has here.
+        name: String,
+        /// The file.
+        file: File,
+        /// Whether what only a host has may go.
+        prune: bool,
+    },
 }
 
 impl Change {
     /// The name here of the file that is pushed.
     pub fn pushed(&self) -> Option<&str> {
         match self {
-            Self::Push(name, _) => Some(name),
+            Self::Push { name, .. } => Some(name),
             Self::Set(_) | Self::Unset(_) => None,
         }
     }
@@ -34,7 +41,15 @@ impl Change {
                 file.with(key, value.expose()).map_err(|refused| (key.clone(), refused))
             }),
             Self::Unset(keys) => Ok(keys.iter().fold(file.clone(), |file, key| file.without(key))),
-            Self::Push(_, whole) => Ok(whole.clone()),
+            Self::Push { file, .. } => Ok(file.clone()),
+        }
+    }
+
+    /// The variables that would go though nobody said so: a file of this machine need not know all that a host has.
+    pub fn unasked<'a>(&self, difference: &'a Difference) -> &'a [String] {
+        match self {
+            Self::Push { prune: false, .. } => &difference.unset,
+            _ => &[],
         }
     }
 }
@@ -201,7 +216,9 @@ mod tests {
         assert_eq!(Difference::between(&before, &after).to_string(), "set A, C");
         let unset = Change::Unset(vec!["A".into(), "none".into()]).applied(&before).expect("a change");
         assert_eq!(Difference::between(&before, &unset).to_string(), "unset A");
-        let push = Change::Push(".env".to_owned(), file("B=2\nA=3\n")).applied(&before).expect("a change");
+        let push = Change::Push { name: ".env".to_owned(), file: file("B=2\nA=3\n"), prune: false }
+            .applied(&before)
+            .expect("a change");
         assert_eq!(Difference::between(&before, &push).to_string(), "set A");
         let wrong = Change::Set(vec![("A".into(), secret("a\0b"))]).applied(&before);
         assert_eq!(wrong, Err(("A".to_owned(), Refused::Nul)));

@@ -75,10 +75,11 @@ pub fn journal_is_readable() -> Command {
 }
 
 /// `command` with its end tied to its standard input: when that ends, because this machine wants so or is gone,
-/// the command is told to end. Nobody may do that to root's processes, which see their output closed.
+/// the command is told to end, with the whole group of its `timeout`, which cannot pass a signal on before it knows
+/// of its child. Nobody may do that to root's processes, which see their output closed.
 pub fn leashed(command: &Command) -> Command {
     let text = format!(
-        "exec 3<&0\n{} </dev/null 3<&- & p=$!\n{{ cat <&3 >/dev/null; kill $p; }} >/dev/null 2>&1 & w=$!\nexec 3<&-\n\
+        "exec 3<&0\n{} </dev/null 3<&- & p=$!\n{{ cat <&3 >/dev/null; kill -- -$p || kill $p; }} >/dev/null 2>&1 & w=$!\nexec 3<&-\n\
          wait $p; r=$?; kill $w 2>/dev/null; exit $r",
         command.to_shell()
     );

@@ -469,7 +469,8 @@ pub fn append(layout: &Layout, entry: &HistoryEntry, stage: &str) -> (Transfer, 
     let stage = format!("{stage}-end");
     let line = MemoryFile::new("entry", 0o600, entry.line().into_bytes());
     let (from, to) = (format!("if={stage}/entry"), format!("of={}", layout.history()));
-    let append = Command::argv(["dd", &from, &to, "oflag=append", "conv=notrunc", "status=none"]).sudo();
+    // The folder is the deploy user's, who could have put a link there.
+    let append = Command::argv(["dd", &from, &to, "oflag=append,nofollow", "conv=notrunc", "status=none"]).sudo();
     let tasks = vec![
         Task { own: true, ..Task::new("Send the entry of the history", Action::Transfer) },
         Task::own("Write the history", append),

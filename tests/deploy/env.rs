@@ -98,7 +98,14 @@ fn a_file_is_sent_only_when_it_is_sound_and_filled_in() {
     assert!(!fleet.host("web1").root.exists());
     fleet.ship(&["env", "push", "prod", "prod.env", "--allow-placeholders"]).exits(0).says("set A, TOKEN, URL");
     fleet.write("prod.env", "# other\nA=1\nKEY='\\-\\-BEGIN\\nx'\n");
-    let sent = fleet.ship(&["env", "push", "prod.env"]).exits(0);
+    let before = settings(fleet.host("web1"));
+    fleet
+        .ship(&["env", "push", "prod.env"])
+        .exits(2)
+        .says("web1 has TOKEN, URL, which the file has not")
+        .says("--prune");
+    assert_eq!(settings(fleet.host("web1")), before);
+    let sent = fleet.ship(&["env", "push", "prod.env", "--prune"]).exits(0);
     sent.says("set KEY; unset TOKEN, URL").says("--from-file").never_says("BEGIN");
     assert_eq!(settings(fleet.host("web1")), "# other\nA=1\nKEY='\\-\\-BEGIN\\nx'\n");
 }
