@@ -44,9 +44,16 @@ async fn status(global: &Global, machine: &Machine, args: &ServiceSelect) -> Res
     let mut look = Look::connect_for(global, machine, &select, services::need_sudo).await?;
     let places = services::places(&mut look, &names).await?;
     let found = state_of(&look.members, &places).await;
-    let down = found.iter().flat_map(|(_, states)| states).filter(|state| !state.up).count();
+    let mut down: Vec<String> = found
+        .iter()
+        .flat_map(|(_, states)| states)
+        .filter(|state| !state.up)
+        .map(|state| state.service.clone())
+        .collect();
+    down.sort();
+    down.dedup();
     look.end(&table(&found)).await?;
-    if down == 0 { Ok(()) } else { Err(Error::new(Kind::Failed, format!("{down} services are not up"))) }
+    if down.is_empty() { Ok(()) } else { Err(Error::new(Kind::Failed, format!("not up: {}", down.join(", ")))) }
 }
 
 /// The state of the services of each host, by its name.

@@ -9,10 +9,12 @@ use crate::command::Command;
 use crate::error::{Error, Kind};
 use crate::event::Action;
 use crate::facts::{Current, DetachedState, Facts, ReleaseState};
-use crate::fleet::{Answer, Member};
+use crate::fleet::{Answer, Member, ask, each};
 use crate::lock;
 use crate::output::visible;
 use crate::plan::record::HistoryEntry;
+use crate::plan::services::State;
+use crate::plan::stack::Stack;
 use crate::report::{Cell, Paint, Style, Table, Tone};
 
 /// `ship status`. The exit code is 1 where hosts differ, so that a script can ask.
@@ -29,12 +31,16 @@ pub async fn status(global: &Global, machine: &Machine, args: &SelectArgs) -> Re
         })
         .collect();
     let found = look.facts_beside(&beside).await?;
+    let stacks = containers(&look, &found).await;
     let mut table = Table::new(&["host", "release", "state", "revision", "from", "services", "lock", "free"]);
     let nothing = Answer::default();
     for (host, facts, answers) in &found {
         let answer = |index: usize| answers.get(index).unwrap_or(&nothing);
         let units = units.get(host).map(Vec::as_slice).unwrap_or_default();
-        let (lock, services) = (held([answer(0), answer(1), answer(2)]), services(units, answer(3)));
+        let (lock, services) = (
+            held([answer(0), answer(1), answer(2)]),
+            stacks.get(host).cloned().unwrap_or_else(|| services(units, answer(3))),
+        );
         let live = facts.live();
         let release = live.as_ref().and_then(|live| facts.releases.get(live));
         let state = match &facts.current {
@@ -127,6 +133,34 @@ fn services(units: &[String], answer: &Answer) -> String {
     let output = visible_lines(&answer.stdout);
     let states = output.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
     units.iter().zip(states).map(|(unit, state)| format!("{unit} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The services of the live Compose releases in short, by host: "web up, worker Exited (1) 2 minutes ago". Which there
+/// are, the facts say, so that this is asked after them; through sudo it may need a password, and is not asked.
+async fn containers(look: &Look, found: &[(String, Facts, Vec<Answer>)]) -> BTreeMap<String, String> {
+    let stack = |member: &Member| {
+        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name)?;
+        let compose = look.project.compose(host).filter(|step| !step.sudo)?;
+        let (_, facts, _) = found.iter().find(|(name, ..)| *name == member.name)?;
+        Stack::of(&compose, &member.layout, facts).ok()
+    };
+    let stacks: Vec<Option<Stack>> = look.members.iter().map(stack).collect();
+    let shown = each(&look.members, |index, member| {
+        let stack = stacks.get(index).cloned().flatten();
+        async move {
+            let stack = stack?;
+            let answers = ask(member.session.as_ref(), vec![stack.docker.containers()]).await.unwrap_or_default();
+            Some((member.name, in_short(&stack, answers.first())))
+        }
+    });
+    shown.await.into_iter().flatten().collect()
+}
+
+fn in_short(stack: &Stack, answer: Option<&Answer>) -> String {
+    let Some(answer) = answer.filter(|answer| answer.success()) else { return "unknown".to_owned() };
+    let states = stack.states(&String::from_utf8_lossy(&answer.stdout));
+    let short = |own: &State| format!("{} {}", own.service, if own.up { "up" } else { &own.state });
+    visible(states.iter().map(short).collect::<Vec<_>>().join(", ").as_bytes())
 }
 
 fn visible_lines(bytes: &[u8]) -> Vec<String> {

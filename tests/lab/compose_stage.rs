@@ -160,6 +160,7 @@ fn a_front_end_in_the_image_of_django_with_a_database_and_settings_from_secrets(
     );
     assert_eq!(modes, "deployer 600\ndeployer 600\n");
     let database = container(&lab, &host, "pgdb");
+    project.ship(&["status"]).exits(0).says("django up, pgdb up");
 
     // Commands for people: without a terminal, and with one.
     let super_user =
