@@ -2,7 +2,7 @@
 //!
 //! A release freezes the resolved configuration, its settings and the ids of its images (`freeze`); everything
 //! afterwards works on that alone, so that publishing an older release needs no registry and no build. What is
-//! replaced, and how, follows from what the host answers (`decide`). Deliberately absent: volumes, which no
+//! replaced, and how, follows from what the host answers (`decide`, `freezing`, `replace`). Deliberately absent: volumes, which no
 //! release owns.
 
 use std::collections::BTreeSet;
@@ -19,17 +19,21 @@ pub mod containers;
 mod decide;
 pub mod docker;
 mod freeze;
+mod freezing;
 mod owner;
 mod ready;
+mod replace;
 pub mod service;
+mod site;
 
 pub use containers::Watch;
 pub use decide::Decide;
 pub use ready::Ready;
 
-use decide::{Freezing, Site};
 use docker::{Docker, project_name, record};
+use freezing::Freezing;
 use service::Choice;
+use site::Site;
 
 /// One line for the documentation.
 pub const SUMMARY: &str = "in `prepare`, builds or pulls the images of a Docker Compose project and freezes its configuration; in `publish`, replaces what changed, start-first where that can be; with `run`, a one-off command";

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decide::{Decide, Site};
+use super::decide::Decide;
 use super::docker::{Docker, SEPARATOR};
+use super::site::Site;
 use crate::command::Command;
 use crate::step::Task;
 
