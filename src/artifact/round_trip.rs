@@ -225,6 +225,8 @@ fn streams_that_are_unpacked_at_once_are_the_whole_tree() {
     assert_eq!(streams.len(), 4);
     for (program, arguments) in readers() {
         let host = tempfile::tempdir().unwrap();
+        // As the release's folder is made before any upload begins.
+        fs::create_dir_all(host.path().join("releases/1")).unwrap();
         std::thread::scope(|scope| {
             for packing in &streams {
                 let (arguments, host) = (&arguments, &host);
