@@ -307,6 +307,8 @@ mod tests {
             "{held:?}"
         );
         assert_eq!(replies(second.run(vec![Command::session(&text)])).await.last(), Some(&ended(0, 1)));
+        // Closing waits for the end of a shell that holds a guarded lock, and for no other.
+        first.guard().await.unwrap();
         first.close().await;
         assert_eq!(replies(second.run(vec![Command::session(&text)])).await.last(), Some(&ended(0, 0)));
     }
