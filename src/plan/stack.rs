@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::facts::Facts;
 use crate::layout::Layout;
 use crate::step::compose::containers::{Container, parse};
-use crate::step::compose::docker::{Docker, project_name, record};
+use crate::step::compose::docker::{Docker, record};
 use crate::step::compose::service::{Services, Way};
 use crate::step::compose::{Compose, Watch};
 use crate::step::{Action, Judge, Poll, Task};
@@ -43,14 +43,11 @@ impl Stack {
     /// The live release that `step` deploys. The error says what the host lacks.
     pub fn of(step: &Compose, layout: &Layout, facts: &Facts) -> Result<Self, String> {
         let live = facts.live().ok_or("no release is live")?;
-        let services = facts.services.get(&live).and_then(|json| serde_json::from_str(json).ok());
-        let services: Services =
-            services.ok_or_else(|| format!("the live release {live} has no record of its Compose services"))?;
-        let folder = layout.root().rsplit('/').next().unwrap_or_default();
-        let project = project_name(if step.project.is_empty() { folder } else { &step.project });
+        let services = Services::of(facts, &live)
+            .ok_or_else(|| format!("the live release {live} has no record of its Compose services"))?;
         let program = facts.program("docker").ok_or("`docker` is not on the host's PATH")?.to_owned();
         let chosen = services.services.iter().map(|own| own.name.clone()).collect();
-        let docker = Docker { program, sudo: step.sudo, project };
+        let docker = Docker::new(program, step.sudo, &step.project, layout);
         Ok(Self { docker, file: record::frozen(layout, &live), services, chosen })
     }
 

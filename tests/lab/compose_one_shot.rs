@@ -36,20 +36,6 @@ hosts = ["dock2"]
 login = { env = "LOGIN" }
 "#;
 
-/// Removes what a former run left, volumes too.
-fn clear(lab: &Lab, host: &Host) {
-    lab.root(
-        host,
-        &format!(
-            "docker ps -aq --filter label=com.docker.compose.project={APP} | xargs -r docker rm -f >/dev/null
-             docker volume ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker volume rm >/dev/null
-             docker network ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker network rm >/dev/null
-             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'ship/{APP}/*' | xargs -r docker rmi >/dev/null
-             rm -rf /srv/{APP}"
-        ),
-    );
-}
-
 fn containers(lab: &Lab, host: &Host) -> String {
     let format = "{{.Label \"com.docker.compose.service\"}} {{.ID}} {{.State}}";
     let filter = format!("label=com.docker.compose.project={APP}");
@@ -174,7 +160,7 @@ fn one_shot_containers_and_a_proxy_with_passwords_for_all() {
     let lab = Lab::new();
     let host = lab.host("dock2");
     let port = host.https_port.expect("a port of the host that is published here");
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
     let file = host.password_file.as_ref().expect("a password");
     let password = std::fs::read_to_string(file).expect("a password").trim().to_owned();
     let project = Project::new(&lab).env("LOGIN", &password);
@@ -282,5 +268,5 @@ fn one_shot_containers_and_a_proxy_with_passwords_for_all() {
         recreated.1.failures.len(),
         recreated.1.requests
     );
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
 }

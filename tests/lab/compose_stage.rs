@@ -44,20 +44,6 @@ class Migration(migrations.Migration):
     operations = [migrations.AddField("Job", "city", models.CharField(max_length=80, db_default="Los Angeles"))]
 "#;
 
-/// Removes what a former run left, volumes too.
-fn clear(lab: &Lab, host: &Host) {
-    lab.root(
-        host,
-        &format!(
-            "docker ps -aq --filter label=com.docker.compose.project={APP} | xargs -r docker rm -f >/dev/null
-             docker volume ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker volume rm >/dev/null
-             docker network ls -q --filter label=com.docker.compose.project={APP} | xargs -r docker network rm >/dev/null
-             docker images -q 'ship/{APP}/*' | sort -u | xargs -r docker rmi -f >/dev/null
-             rm -rf /srv/{APP}"
-        ),
-    );
-}
-
 /// The id of the container of a service: another one where it was replaced.
 fn container(lab: &Lab, host: &Host, service: &str) -> String {
     let labels = format!(
@@ -128,7 +114,7 @@ fn a_front_end_in_the_image_of_django_with_a_database_and_settings_from_secrets(
     let lab = Lab::new();
     let host = lab.host("dock1");
     let port = host.https_port.expect("a port of the host that is published here");
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
     lab.admin(&host);
     let secrets =
         [("DJANGO_KEY", "key $1 '#\""), ("DB_PASSWORD", "pass$word\\n #1"), ("ADMIN_PASSWORD", "Tr0ub4dor&3")];
@@ -234,7 +220,7 @@ fn a_front_end_in_the_image_of_django_with_a_database_and_settings_from_secrets(
 
     println!("{}", project.ship(&["sudoers", "stage"]).exits(0).text);
     println!("rights used: {}", lab.root(&host, "id --name --groups deployer"));
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
 }
 
 /// Has the lab's own engine, in the part of the developer's machine, start from what the host's images start from.
@@ -252,7 +238,7 @@ fn images_that_are_built_here_run_on_a_host_that_builds_nothing() {
     let lab = Lab::new();
     let host = lab.host("dock1");
     let port = host.https_port.expect("a port of the host that is published here");
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
     lab.admin(&host);
     base_here(&lab, &host);
     let own = format!("build --quiet --tag {APP}");
@@ -282,5 +268,5 @@ fn images_that_are_built_here_run_on_a_host_that_builds_nothing() {
         assert!(!run.text.contains("> Build django") && run.text.contains("> Build the images here"), "{}", run.text);
         println!("{}", run.text.lines().find(|line| line.contains("bytes sent")).expect("the timing"));
     }
-    clear(&lab, &host);
+    lab.remove_project(&host, APP);
 }

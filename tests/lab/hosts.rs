@@ -113,6 +113,22 @@ impl Lab {
         stdout
     }
 
+    /// Removes what a former run of a Compose project left on a host, volumes too. Images go by name: by their ids
+    /// those that others call otherwise would go along.
+    pub fn remove_project(&self, host: &Host, project: &str) {
+        let label = format!("--filter label=com.docker.compose.project={project}");
+        self.root(
+            host,
+            &format!(
+                "docker ps -aq {label} | xargs -r docker rm -f >/dev/null
+                 docker volume ls -q {label} | xargs -r docker volume rm >/dev/null
+                 docker network ls -q {label} | xargs -r docker network rm >/dev/null
+                 docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'ship/{project}/*' | xargs -r docker rmi >/dev/null
+                 rm -rf /srv/{project}"
+            ),
+        );
+    }
+
     /// Makes the login `admin`, who may do everything as root: whoever sets hosts up.
     pub fn admin(&self, host: &Host) {
         self.root(

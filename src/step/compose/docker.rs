@@ -24,6 +24,12 @@ pub struct Docker {
 }
 
 impl Docker {
+    /// For a project; one without a name is called as the folder that is deployed to.
+    pub fn new(program: String, sudo: bool, project: &str, layout: &Layout) -> Self {
+        let folder = layout.root().rsplit('/').next().unwrap_or_default();
+        Self { program, sudo, project: project_name(if project.is_empty() { folder } else { project }) }
+    }
+
     /// `docker WORDS`.
     pub fn command<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let words = std::iter::once(self.program.clone()).chain(words.into_iter().map(Into::into));

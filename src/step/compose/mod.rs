@@ -32,7 +32,7 @@ pub use ready::Ready;
 
 use docker::{Docker, project_name, record};
 use freezing::Freezing;
-use service::Choice;
+use service::{Choice, Services};
 use site::Site;
 
 /// One line for the documentation.
@@ -294,8 +294,7 @@ impl Compose {
             return Ok(vec![site.remove_images(kept)]);
         }
         let mounts = |release: &ReleaseId| {
-            let services = context.facts.services.get(release).and_then(|json| serde_json::from_str(json).ok());
-            let services = services.map_or_else(Vec::new, |known: service::Services| known.services);
+            let services = Services::of(context.facts, release).map_or_else(Vec::new, |known| known.services);
             services.into_iter().filter(|own| own.folders).map(|own| own.name).collect()
         };
         let removal = |(release, task): &(ReleaseId, Task)| {
@@ -308,11 +307,9 @@ impl Compose {
     }
 }
 
-/// Docker on the host, for a project; one without a name is called as the folder that is deployed to.
+/// Docker on the host, for a project. The error says that it is missing.
 pub fn docker_of(project: &str, sudo: bool, context: &Context<'_>) -> Result<Docker, String> {
-    let folder = context.layout.root().rsplit('/').next().unwrap_or_default();
-    let project = project_name(if project.is_empty() { folder } else { project });
-    Ok(Docker { program: context.program("docker")?, sudo, project })
+    Ok(Docker::new(context.program("docker")?, sudo, project, context.layout))
 }
 
 /// A boolean, or the text of a rendered template.

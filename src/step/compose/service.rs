@@ -46,6 +46,11 @@ pub struct Services {
 }
 
 impl Services {
+    /// Those of `release`, as its record on the host says; none where it has no record that can be read.
+    pub fn of(facts: &Facts, release: &ReleaseId) -> Option<Self> {
+        serde_json::from_str(facts.services.get(release)?).ok()
+    }
+
     /// Those that go on running.
     pub fn running(&self) -> Vec<String> {
         self.services.iter().filter(|own| own.way != Way::OneShot).map(|own| own.name.clone()).collect()
@@ -97,12 +102,11 @@ pub struct Seen {
 impl Seen {
     /// Those of `release`, or of the live one, where that is not prepared yet.
     pub fn of(facts: &Facts, release: &ReleaseId) -> Option<Self> {
-        let read = |id: &ReleaseId| serde_json::from_str(facts.services.get(id)?).ok();
-        if let Some(services) = read(release) {
+        if let Some(services) = Services::of(facts, release) {
             return Some(Self { services, of: None });
         }
         let live = facts.live()?;
-        Some(Self { services: read(&live)?, of: Some(live) })
+        Some(Self { services: Services::of(facts, &live)?, of: Some(live) })
     }
 
     /// For people.
