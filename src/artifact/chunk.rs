@@ -52,6 +52,11 @@ pub struct Chunks {
 }
 
 impl Chunks {
+    /// Whether no file is known.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// The chunks of the file with this digest.
     pub fn get(&self, sha256: &[u8; 32]) -> Option<&[Chunk]> {
         self.files.get(sha256).map(Vec::as_slice)

@@ -446,7 +446,12 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
 fn chunks(trees: &[Arc<Tree>], facts: &[Facts]) -> Chunks {
     let mut all = Chunks::default();
     for (tree, facts) in trees.iter().zip(facts) {
-        let (old, had) = (held(facts), Chunks::parse(&facts.chunks));
+        let had = Chunks::parse(&facts.chunks);
+        if had.is_empty() {
+            // Nothing to compare with, and a manifest can be long.
+            continue;
+        }
+        let old = held(facts);
         for index in candidates(tree.manifest(), &old, &had) {
             let Some(EntryKind::File { sha256, .. }) = tree.manifest().entries().get(index).map(|entry| &entry.kind)
             else {
