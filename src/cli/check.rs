@@ -62,7 +62,7 @@ impl Needs {
 }
 
 fn steps_of(project: &Project, member: &Member) -> Result<Vec<PlannedStep>, Error> {
-    let host = project.selection.hosts.iter().find(|host| host.name == member.name);
+    let host = project.host(&member.name);
     let steps = host.map(|host| project.steps_to_check(host)).transpose();
     steps.map(Option::unwrap_or_default).map_err(|found| problems(&found, false))
 }
@@ -87,7 +87,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
     })
     .await;
     let engines = each(&look.members, |index, member| {
-        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let host = look.project.host(&member.name);
         let compose = host.and_then(|host| look.project.compose(host));
         let facts = facts.get(index).map(|(_, facts)| facts.clone()).unwrap_or_default();
         async move {
@@ -115,7 +115,7 @@ pub async fn check(global: &Global, machine: &Machine, args: &SelectArgs) -> Res
         for obstacle in obstacles_of(&member.name, &member.layout, facts) {
             bad(obstacle.text, obstacle.advice);
         }
-        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let host = look.project.host(&member.name);
         let shared = host.map(|host| look.project.shared(host, &ReleaseFacts::default())).transpose();
         for file in shared.map_err(|found| problems(&found, false))?.unwrap_or_default().files {
             if !facts.shared.contains(&file) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::args::{ChangeArgs, DeployArgs, Global};
 use super::images::{self, Sources};
 use super::machine::Machine;
-use super::operation::{self, Fleet, holder, question};
+use super::operation::{self, Beginning, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
-use super::stage::{Stage, Telling, close};
+use super::stage::{Stage, close};
 use crate::artifact::patch::candidates;
 use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
 use crate::artifact::{Chunks, Kind as EntryKind, Part, ScanOptions, Tree, scan};
@@ -121,31 +121,17 @@ pub async fn run(
     if !only_show {
         operation::confirm(&project, machine, args.change.yes, &format!("Deploy {}", source.description()))?;
     }
-    let stage = Stage::open(
-        global,
-        machine,
-        Telling {
-            action: Action::Deploy,
-            environment: project.selection.environment.as_deref(),
-            transcripts: (!only_show).then(|| project.records().join("log")),
-            secrets: project.secrets.values().cloned().collect(),
-        },
-    )?;
     let (revision, branch) = match &source {
         Source::Git(commit) => (Some(commit.id.clone()), commit.branch.clone()),
         Source::Artifact(_) => (None, None),
     };
-    stage
-        .sink
-        .emit(Event::RunStarted {
-            action: Action::Deploy,
-            app: project.inventory.app.clone(),
-            environment: project.selection.environment.clone(),
-            hosts: project.selection.hosts.iter().map(|host| host.name.clone()).collect(),
-            revision: revision.clone(),
-            description: Some(source.description()),
-        })
-        .await;
+    let beginning = Beginning {
+        action: Action::Deploy,
+        transcript: !only_show,
+        revision: revision.clone(),
+        description: Some(source.description()),
+    };
+    let stage = operation::begin(global, machine, &project, beginning).await?;
     if let Source::Git(commit) = &source {
         for warning in &commit.warnings {
             stage.sink.emit(Event::Warning { host: None, text: warning.clone() }).await;

@@ -8,6 +8,7 @@ use super::env_file::{Settings, read};
 use super::look::Look;
 use super::machine::Machine;
 use super::project::{Project, definitions};
+use super::services;
 use super::{env_change, operation, prompt};
 use crate::dotenv::{self, File};
 use crate::error::{Error, Kind};
@@ -49,13 +50,11 @@ pub async fn run(global: &Global, machine: &Machine, args: &EnvArgs) -> Result<(
 
 /// The first word is an environment only where the inventory has one of that name.
 fn sorted(global: &Global, machine: &Machine, given: &EnvWords) -> Result<(SelectArgs, Vec<String>), Error> {
-    let Some(first) = &given.select.environment else { return Ok((given.select.clone(), given.words.clone())) };
-    let (inventory, _) = definitions(global, machine)?;
-    if inventory.environments.iter().any(|environment| environment.name.value == *first) {
+    if given.select.environment.is_none() {
         return Ok((given.select.clone(), given.words.clone()));
     }
-    let select = SelectArgs { environment: None, ..given.select.clone() };
-    Ok((select, std::iter::once(first.clone()).chain(given.words.iter().cloned()).collect()))
+    let (inventory, _) = definitions(global, machine)?;
+    Ok(services::words(&inventory, &given.select, &given.words))
 }
 
 async fn list(global: &Global, machine: &Machine, select: &SelectArgs, show: bool) -> Result<(), Error> {

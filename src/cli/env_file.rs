@@ -24,7 +24,7 @@ pub struct Settings {
 pub async fn read(look: &Look, pushed: Option<&str>) -> Result<Vec<Settings>, Error> {
     let mut places = Vec::new();
     for member in &look.members {
-        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let host = look.project.host(&member.name);
         let file = host.map_or_else(|| Ok(".env".to_owned()), |host| look.project.env_file(host, pushed))?;
         places.push(Place::new(&member.layout, &file));
     }

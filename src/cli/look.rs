@@ -103,7 +103,7 @@ impl Look {
     pub async fn facts_beside(&mut self, beside: &[Vec<Command>]) -> Result<Vec<(String, Facts, Vec<Answer>)>, Error> {
         let mut questions: Vec<Question> = Vec::new();
         for member in &self.members {
-            let host = self.project.selection.hosts.iter().find(|host| host.name == member.name);
+            let host = self.project.host(&member.name);
             let made = host.map_or(Ok(Question::default()), |host| {
                 let shared = self.project.shared(host, &super::project::ReleaseFacts::default())?;
                 Ok(question(&self.project.steps_to_check(host)?, shared.files, false))

@@ -1,16 +1,17 @@
-//! What deploy and rollback have in common: asking first, carrying out, finding a lost host again.
+//! What runs have in common: asking first, beginning, carrying out, finding a lost host again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::args::Global;
 use super::machine::Machine;
 use super::project::{Project, ReleaseFacts};
 use super::prompt;
-use super::stage::{Stage, close};
+use super::stage::{Stage, Telling, close};
 use crate::error::Error;
-use crate::event::{Event, Sink};
+use crate::event::{Action, Event, Sink};
 use crate::execute::timing::Times;
 use crate::execute::{Reconnect, Run, execute};
 use crate::facts::Facts;
@@ -47,6 +48,42 @@ pub fn confirm(project: &Project, machine: &Machine, yes: bool, what: &str) -> R
     // Each line by itself, so that no title of a commit can begin one of its own.
     let question = format!("{}\nto {} ({})?", visible(what), visible(environment), visible(&hosts.join(", ")));
     if prompt::confirm(&question) { Ok(()) } else { Err(Error::usage("nothing was done")) }
+}
+
+/// What a run is about to do, for those who watch it.
+pub struct Beginning {
+    /// What is done.
+    pub action: Action,
+    /// Whether a transcript is kept.
+    pub transcript: bool,
+    /// What is deployed: a commit, where it is one.
+    pub revision: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// Opens the stage of a run on the hosts of `project`, and tells that it begins.
+pub async fn begin(
+    global: &Global,
+    machine: &Machine,
+    project: &Project,
+    beginning: Beginning,
+) -> Result<Stage, Error> {
+    let Beginning { action, transcript, revision, description } = beginning;
+    let stage = Stage::open(
+        global,
+        machine,
+        Telling {
+            action,
+            environment: project.selection.environment.as_deref(),
+            transcripts: transcript.then(|| project.records().join("log")),
+            secrets: project.secrets.values().cloned().collect(),
+        },
+    )?;
+    let hosts = project.selection.hosts.iter().map(|host| host.name.clone()).collect();
+    let (app, environment) = (project.inventory.app.clone(), project.selection.environment.clone());
+    stage.sink.emit(Event::RunStarted { action, app, environment, hosts, revision, description }).await;
+    Ok(stage)
 }
 
 /// What the deploy lock says while this run holds it.

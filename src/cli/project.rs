@@ -434,6 +434,11 @@ impl Project {
         Ok(path)
     }
 
+    /// The chosen host of this name.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.selection.hosts.iter().find(|host| host.name == name)
+    }
+
     /// What the sudo rules of an app at these paths are named for: the app, and the instance where the inventory
     /// may have several on one host, each with rules of its own.
     pub fn rules_name(&self, layout: &Layout) -> String {

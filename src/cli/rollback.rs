@@ -3,9 +3,9 @@
 use super::args::{Global, RollbackArgs};
 use super::deploy::batch;
 use super::machine::Machine;
-use super::operation::{self, Fleet, holder, question, release_facts};
+use super::operation::{self, Beginning, Fleet, holder, question, release_facts};
 use super::project::{Project, problems};
-use super::stage::{Stage, Telling, close};
+use super::stage::close;
 use crate::document::Problems;
 use crate::error::Error;
 use crate::event::{Action, Event};
@@ -37,27 +37,13 @@ pub async fn run(
     if !change.dry_run {
         operation::confirm(&project, machine, change.yes, &format!("Roll back to {to}"))?;
     }
-    let stage = Stage::open(
-        global,
-        machine,
-        Telling {
-            action: Action::Rollback,
-            environment: project.selection.environment.as_deref(),
-            transcripts: (!change.dry_run).then(|| project.records().join("log")),
-            secrets: project.secrets.values().cloned().collect(),
-        },
-    )?;
-    stage
-        .sink
-        .emit(Event::RunStarted {
-            action: Action::Rollback,
-            app: project.inventory.app.clone(),
-            environment: project.selection.environment.clone(),
-            hosts: project.selection.hosts.iter().map(|host| host.name.clone()).collect(),
-            revision: None,
-            description: Some(to.clone()),
-        })
-        .await;
+    let beginning = Beginning {
+        action: Action::Rollback,
+        transcript: !change.dry_run,
+        revision: None,
+        description: Some(to.clone()),
+    };
+    let stage = operation::begin(global, machine, &project, beginning).await?;
     let targets = project.targets(|host| !change.dry_run && project.needs_sudo(host));
     let members = match stage.connect(targets).await {
         Ok(members) => members,

@@ -3,12 +3,13 @@
 use super::args::{Global, RunArgs};
 use super::look::Look;
 use super::machine::Machine;
+use super::operation::{Beginning, begin};
 use super::project::Project;
 use super::services::{self, How};
-use super::stage::{Stage, Telling, close};
+use super::stage::close;
 use crate::command::Command;
 use crate::error::{Error, Kind};
-use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
+use crate::event::{Action, HostState, HostSummary, Outcome, Phase};
 use crate::execute::Conclusion;
 use crate::execute::host::Host;
 use crate::fleet::{Member, ask, each};
@@ -29,27 +30,9 @@ pub async fn run(global: &Global, machine: &Machine, args: &RunArgs) -> Result<(
         project.selection.hosts.retain(|host| host.name == found.0.name);
         of_service = Some(found.1);
     }
-    let stage = Stage::open(
-        global,
-        machine,
-        Telling {
-            action: Action::Run,
-            environment: project.selection.environment.as_deref(),
-            transcripts: None,
-            secrets: project.secrets.values().cloned().collect(),
-        },
-    )?;
-    stage
-        .sink
-        .emit(Event::RunStarted {
-            action: Action::Run,
-            app: project.inventory.app.clone(),
-            environment: project.selection.environment.clone(),
-            hosts: project.selection.hosts.iter().map(|host| host.name.clone()).collect(),
-            revision: None,
-            description: Some(args.words.join(" ")),
-        })
-        .await;
+    let beginning =
+        Beginning { action: Action::Run, transcript: false, revision: None, description: Some(args.words.join(" ")) };
+    let stage = begin(global, machine, &project, beginning).await?;
     let with_sudo = args.sudo || of_service.as_ref().is_some_and(|command| command.sudo_argv().is_some());
     let targets = project.targets(|_| with_sudo);
     let members = match stage.connect(targets).await {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::args::{Global, Output, ServiceAction, ServiceArgs, ServiceChange, ServiceDown, ServiceSelect};
 use super::look::Look;
 use super::machine::Machine;
-use super::operation::{confirm, holder};
+use super::operation::{Beginning, begin, confirm, holder};
 use super::project::{Project, definitions};
 use super::prompt;
 use super::services::{self, Place};
-use super::stage::{Stage, Telling, close};
+use super::stage::close;
 use crate::config::selection::Host;
 use crate::error::{Error, Kind};
-use crate::event::{Action, Event, HostState, HostSummary, Outcome, Phase};
+use crate::event::{Action, HostState, HostSummary, Outcome, Phase};
 use crate::execute::Conclusion;
 use crate::execute::host::Host as Worker;
 use crate::facts::Facts;
@@ -171,27 +171,9 @@ async fn carry_out(
     what: &str,
 ) -> Result<(), Error> {
     let hosts: Vec<&Host> = project.selection.hosts.iter().collect();
-    let stage = Stage::open(
-        global,
-        machine,
-        Telling {
-            action: Action::Run,
-            environment: project.selection.environment.as_deref(),
-            transcripts: Some(project.records().join("log")),
-            secrets: project.secrets.values().cloned().collect(),
-        },
-    )?;
-    stage
-        .sink
-        .emit(Event::RunStarted {
-            action: Action::Run,
-            app: project.inventory.app.clone(),
-            environment: project.selection.environment.clone(),
-            hosts: hosts.iter().map(|host| host.name.clone()).collect(),
-            revision: None,
-            description: Some(what.to_owned()),
-        })
-        .await;
+    let beginning =
+        Beginning { action: Action::Run, transcript: true, revision: None, description: Some(what.to_owned()) };
+    let stage = begin(global, machine, &project, beginning).await?;
     let needs_sudo = |host: &Host| project.compose(host).is_none_or(|step| step.sudo);
     let members = match stage.connect(project.targets(needs_sudo)).await {
         Ok(members) => members,

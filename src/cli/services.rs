@@ -114,7 +114,7 @@ pub struct How {
     pub terminal: bool,
 }
 
-/// `[ENV] [NAME]…`: the first word is a service where no environment has that name.
+/// `[ENV] [NAME]…`: the first word is an environment only where the inventory has one of that name.
 pub fn words(inventory: &Inventory, select: &SelectArgs, names: &[String]) -> (SelectArgs, Vec<String>) {
     let mut names = names.to_vec();
     let mut select = select.clone();
@@ -157,9 +157,7 @@ pub fn of_hosts(project: &Project, hosts: &[&Host], facts: &[&Facts], names: &[S
 /// The chosen services of each host that answered.
 pub async fn places(look: &mut Look, names: &[String]) -> Result<Vec<Place>, Error> {
     let facts = if are_containers(&look.project) { look.facts().await? } else { Vec::new() };
-    let selected = &look.project.selection.hosts;
-    let hosts: Vec<&Host> =
-        look.members.iter().filter_map(|member| selected.iter().find(|host| host.name == member.name)).collect();
+    let hosts: Vec<&Host> = look.members.iter().filter_map(|member| look.project.host(&member.name)).collect();
     let facts: Vec<&Facts> = facts.iter().map(|(_, facts)| facts).collect();
     of_hosts(&look.project, &hosts, &facts, names)
 }

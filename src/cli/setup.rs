@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Global, SetupArgs};
 use super::check::rights_of;
 use super::machine::Machine;
-use super::operation::{self, holder};
+use super::operation::{self, Beginning, holder};
 use super::project::{Project, problems};
 use super::setup_ending::{conclude, obstruct};
-use super::stage::{Stage, Telling, close};
+use super::stage::{Stage, close};
 use crate::command::Command;
 use crate::config::selection::Host;
 use crate::document::Problems;
@@ -51,27 +51,8 @@ pub async fn run(
     if !args.dry_run {
         operation::confirm(&project, machine, args.yes, "Set up the hosts")?;
     }
-    let stage = Stage::open(
-        global,
-        machine,
-        Telling {
-            action: Action::Setup,
-            environment: project.selection.environment.as_deref(),
-            transcripts: (!args.dry_run).then(|| project.records().join("log")),
-            secrets: project.secrets.values().cloned().collect(),
-        },
-    )?;
-    stage
-        .sink
-        .emit(Event::RunStarted {
-            action: Action::Setup,
-            app: project.inventory.app.clone(),
-            environment: project.selection.environment.clone(),
-            hosts: project.selection.hosts.iter().map(|host| host.name.clone()).collect(),
-            revision: None,
-            description: None,
-        })
-        .await;
+    let beginning = Beginning { action: Action::Setup, transcript: !args.dry_run, revision: None, description: None };
+    let stage = operation::begin(global, machine, &project, beginning).await?;
     let mut targets = project.targets(|_| true);
     if let Some(user) = &args.user {
         for (target, _) in &mut targets {

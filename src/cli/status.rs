@@ -116,7 +116,7 @@ fn describe(answer: &Answer) -> String {
 fn units(look: &Look) -> Result<Vec<Vec<String>>, Error> {
     let mut named = Vec::new();
     for member in &look.members {
-        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name);
+        let host = look.project.host(&member.name);
         named.push(host.map(|host| look.project.services(host)).transpose()?.unwrap_or_default());
     }
     Ok(named)
@@ -139,7 +139,7 @@ fn services(units: &[String], answer: &Answer) -> String {
 /// are, the facts say, so that this is asked after them; through sudo it may need a password, and is not asked.
 async fn containers(look: &Look, found: &[(String, Facts, Vec<Answer>)]) -> BTreeMap<String, String> {
     let stack = |member: &Member| {
-        let host = look.project.selection.hosts.iter().find(|host| host.name == member.name)?;
+        let host = look.project.host(&member.name)?;
         let compose = look.project.compose(host).filter(|step| !step.sudo)?;
         let (_, facts, _) = found.iter().find(|(name, ..)| *name == member.name)?;
         Stack::of(&compose, &member.layout, facts).ok()
