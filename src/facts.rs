@@ -16,6 +16,7 @@ mod detached;
 pub use detached::{Detached, DetachedState};
 pub mod found;
 pub mod images;
+mod interrupted;
 pub mod placeholders;
 pub mod written;
 
@@ -164,6 +165,8 @@ pub struct Facts {
     pub chunks: Vec<u8>,
     /// What cut uploads left of very large files, by their SHA-256: where each piece begins, and its bytes.
     pub incoming: BTreeMap<String, Vec<(u64, u64)>>,
+    /// The files of releases that were never finished: the SHA-256 of each by its path.
+    pub interrupted: BTreeMap<ReleaseId, BTreeMap<String, String>>,
     /// How long an answer takes, as far as that was seen.
     pub round_trip: Option<Duration>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
@@ -192,8 +195,10 @@ pub struct Survey<'a> {
     pub files: &'a [String],
     /// Settings files in which to look for placeholders, relative to `shared/`.
     pub settings: &'a [String],
-    /// Whether the live release's manifest is wanted.
+    /// Whether it is wanted what of a new release is there: the live release's manifest, what interrupted uploads left.
     pub manifest: bool,
+    /// Whether this run holds the deploy lock, so that nobody else works on a release.
+    pub held: bool,
 }
 
 /// How many lines of history are read.
@@ -251,7 +256,9 @@ impl Survey<'_> {
              elif [ -e current ]; then echo current_other; fi\n\
              for r in releases/*; do [ -d \"$r\" ] && printf 'release %s\\n' \"${{r#releases/}}\"; done\n\
              for s in .ship/releases/*; do n=${{s#.ship/releases/}}\n\
-             [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
+             [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"\n\
+             {interrupted}\
+             v=\n\
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              for f in .ship/incoming/*; do [ -f \"$f\" ] && printf 'incoming %s %s\\n' \"${{f##*/}}\" \"$(wc -c <\"$f\")\"; done\n\
@@ -263,6 +270,7 @@ impl Survey<'_> {
              :",
             root = quote(self.layout.root()),
             detached = detached::LOOK,
+            interrupted = if self.manifest { interrupted::look(self.held) } else { String::new() },
         ))
     }
 
@@ -384,6 +392,11 @@ impl Facts {
                     self.incoming.entry(name.to_owned()).or_default().push((offset, length));
                 }
             }
+            "whole" => {
+                if let Some((id, path, sum)) = interrupted::read(value) {
+                    self.interrupted.entry(id).or_default().insert(path, sum);
+                }
+            }
             "placeholder" => {
                 if let Some((key, file)) = value.split_once(' ') {
                     self.placeholders.entry(file.to_owned()).or_default().push(key.to_owned());
@@ -487,6 +500,7 @@ mod tests {
             files: &[file("it's there"), file("not/there"), file("")],
             settings: &[],
             manifest: true,
+            held: true,
         };
         std::fs::write(file("it's there"), "x").expect("a file");
         let facts = Facts::parse(&run(&survey));
@@ -526,6 +540,7 @@ mod tests {
             files: &[],
             settings: &[],
             manifest: true,
+            held: true,
         };
         let facts = Facts::parse(&run(&survey));
         assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });

@@ -206,12 +206,13 @@ pub struct Question {
     pub files: Vec<String>,
     /// Shared settings files to look into for placeholders.
     pub settings: Vec<String>,
-    /// Whether the live release's manifest is wanted.
+    /// Whether it is wanted what of a new release is there.
     pub manifest: bool,
 }
 
 impl Question {
-    fn commands(&self, layout: &Layout) -> Vec<Command> {
+    /// The commands, for a run that has `held` the deploy lock or has not.
+    fn commands(&self, layout: &Layout, held: bool) -> Vec<Command> {
         let survey = Survey {
             layout,
             programs: &self.programs,
@@ -219,6 +220,7 @@ impl Question {
             files: &self.files,
             settings: &self.settings,
             manifest: self.manifest,
+            held,
         };
         survey.commands()
     }
@@ -237,7 +239,7 @@ pub async fn look_beside(
     beside: &[Vec<Command>],
 ) -> (Vec<(Facts, Vec<Answer>)>, Vec<Refused>) {
     let results = each(members, |index, member| {
-        let survey = questions.get(index).cloned().unwrap_or_default().commands(&member.layout);
+        let survey = questions.get(index).cloned().unwrap_or_default().commands(&member.layout, false);
         let beside = beside.get(index).cloned().unwrap_or_default();
         async move {
             let asked = survey.len();
@@ -361,7 +363,7 @@ async fn lock_and_look_at(
     let locking = acquire.len();
     let mut told = false;
     loop {
-        let batch = acquire.iter().cloned().chain(question.commands(&member.layout)).collect();
+        let batch = acquire.iter().cloned().chain(question.commands(&member.layout, true)).collect();
         let mut answers = ask(member.session.as_ref(), batch).await.map_err(|error| lost(member, &error))?;
         let refused = answers.iter().take(locking).position(|answer| !answer.success());
         let Some(index) = refused else {

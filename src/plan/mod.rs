@@ -15,6 +15,7 @@ mod compose_files;
 pub mod deploy;
 pub mod env;
 pub mod env_files;
+pub mod interrupted;
 pub mod lot;
 pub mod prune;
 pub mod record;
@@ -77,8 +78,10 @@ pub struct HostPlan {
     pub finish: Vec<Task>,
     /// After `publish` failed: publishes the release from before.
     pub put_back: Vec<Task>,
-    /// After `prepare` failed: removes what was prepared.
+    /// After `prepare` failed: removes what its steps made outside the release.
     pub discard: Vec<Task>,
+    /// Behind `discard`: removes the release, unless what was uploaded is kept for the next deploy.
+    pub removal: Option<Task>,
     /// The releases that `finish` removes.
     pub prune: Vec<ReleaseId>,
 }

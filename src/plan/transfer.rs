@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interrupted::{self, Taken};
 use super::lot::{Lot, Pieces};
 use crate::artifact::patch::{self, Segment};
 use crate::artifact::{
@@ -27,6 +28,8 @@ pub struct Transfer {
     pub removed: Vec<String>,
     /// The very large files that come in pieces.
     pub pieces: Vec<Pieces>,
+    /// What interrupted uploads left of it on the host.
+    pub taken: Vec<Taken>,
     /// What travels, each in a channel of its own, in this order.
     pub lots: Vec<Lot>,
     /// How many of them at once.
@@ -71,7 +74,12 @@ impl Transfer {
         let whole = |patch: &Patch| self.tree.manifest().entries().get(patch.entry).map_or(0, manifest::Entry::size);
         let spared: u64 = self.patches.iter().map(|patch| whole(patch).saturating_sub(patch.bytes())).sum();
         let there: u64 = self.pieces.iter().map(Pieces::had).sum();
-        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there)
+        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there).saturating_sub(self.taken())
+    }
+
+    /// The bytes of files that interrupted uploads left.
+    pub fn taken(&self) -> u64 {
+        self.taken.iter().map(|taken| taken.bytes(self.tree.manifest())).sum()
     }
 
     /// The most bytes that are on the host twice while pieces are put together.
@@ -147,7 +155,7 @@ impl Sending<'_> {
             Arc::new(merged)
         };
         let (old, had) = (held(self.facts), Chunks::parse(&self.facts.chunks));
-        let patches = patch::patches(tree.manifest(), &old, &had, self.chunks);
+        let mut patches = patch::patches(tree.manifest(), &old, &had, self.chunks);
         // Only GNU tar copies a list of names that may hold any byte; elsewhere everything is sent.
         let old = if self.facts.gnu_tar { old } else { Manifest::default() };
         let difference = difference(tree.manifest(), &old);
@@ -159,6 +167,8 @@ impl Sending<'_> {
             .collect();
         let streams = streams(self.facts.round_trip, self.hosts);
         let mut entries = difference.send_list(tree.manifest());
+        let taken = interrupted::take(tree.manifest(), &mut entries, self.facts);
+        patches.retain(|patch| entries.binary_search(&patch.entry).is_ok());
         entries.retain(|index| patches.iter().all(|patch| patch.entry != *index));
         let pieces = Pieces::of(&tree, &mut entries, &self.facts.incoming, streams);
         let parts = patches.iter().map(|patch| Parts {
@@ -166,11 +176,13 @@ impl Sending<'_> {
             path: self.record(&part(patch)),
             ranges: patch.sent().collect(),
         });
+        let mut extra = self.record_files(&tree, difference.keep_list(tree.manifest()));
+        extra.extend(interrupted::lists(&taken, tree.manifest(), |name| self.record(name)));
         let packing = Packing {
             parts: parts.collect(),
             entries,
             prefix: self.layout.release_target(self.release),
-            extra: self.record_files(&tree, difference.keep_list(tree.manifest())),
+            extra,
             chunks: self.large(&tree, &had),
             time: self.time,
             tree: Arc::clone(&tree),
@@ -179,7 +191,7 @@ impl Sending<'_> {
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
         let link = Link { coding, far, hosts: self.hosts };
-        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, link })
+        Ok(Transfer { tree, difference, patches, removed, pieces, taken, lots, streams, link })
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -224,6 +236,7 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
     let record = layout.record(release);
     let folder = layout.release(release);
+    tasks.extend(interrupted::task(layout, release, &transfer.taken));
     // What was taken from a release that turns out to be damaged makes the new one damaged.
     let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
     if let Some(live) = source.as_ref().filter(|_| !transfer.difference.unchanged.is_empty()) {
@@ -253,7 +266,7 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
             "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; : >{record}/verified\n\
              n=0; while [ $n -lt 1000 ] && : >{record}/check && [ -z \"$(find {record}/check -cnewer {record}/verified)\" ]; do n=$((n + 1)); done; rm {record}/check",
             record = quote(&record),
-            distrust = distrust.unwrap_or_default(),
+            distrust = distrust.unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken),
         ))
         .directory(folder);
         let task = Task::own("Verify the release", check);

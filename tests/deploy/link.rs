@@ -52,6 +52,15 @@ impl Link {
         Self { port, sent }
     }
 
+    /// Returns once so many bytes went to the server.
+    pub fn reaches(&self, bytes: u64) {
+        let began = Instant::now();
+        while self.sent() < bytes {
+            assert!(began.elapsed() < Duration::from_secs(60), "{} bytes went to the server", self.sent());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// How many bytes went to the server.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)

@@ -1,10 +1,14 @@
 //! Uploads over links that are far, slow or cut: what is sent, in how many channels, and what is not sent again.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use crate::deploy::fleet::Fleet;
+use crate::deploy::host::{Entry, tree};
 use crate::deploy::large_files::{MIB, noise};
 use crate::deploy::link::{Kind, Link};
 use crate::session::sshd::Options;
@@ -138,4 +142,158 @@ fn only_what_waits_for_a_slow_link_is_compressed() {
     assert!((all..all + MIB as u64).contains(&stored), "{stored} bytes");
     let far = sent(FAR, &whole);
     assert!(far < all / 2, "{far} bytes");
+}
+
+/// Bytes of each of the many files.
+const EACH: usize = 32 * 1024;
+
+/// Files in several folders, 16 MiB in all.
+fn many_files(fleet: &Fleet, seed: u64) {
+    for number in 0..512 {
+        fleet.write(&format!("d{}/it's {number}", number % 7), noise(seed * 1000 + number, EACH));
+    }
+}
+
+/// A fleet whose first host lost its connection after 9 MiB of an archive of many files.
+fn cut_off(names: &[&str], seed: u64) -> Fleet {
+    let fleet = Fleet::of(names);
+    many_files(&fleet, seed);
+    fleet.commit("v1", &[]);
+    behind(&fleet, Kind { cut: 9 * MIB as u64, ..Kind::default() });
+    fleet.ship(&["deploy"]).exits(1).says("connection lost").says("sends the rest");
+    assert_eq!(fleet.hosts()[0].releases().len(), 1);
+    fleet
+}
+
+/// Nothing is on the host but what it serves.
+fn nothing_is_left(fleet: &Fleet) {
+    for host in fleet.hosts() {
+        assert_eq!(host.releases(), [fleet.release()]);
+        assert_eq!(fs::read_dir(host.root.join(".ship/releases")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn an_archive_of_many_files_that_was_cut_off_goes_on_where_it_stopped() {
+    let fleet = cut_off(&["web1"], 21);
+    let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    let sent = second.uploaded("web1");
+    // What was missing, and the server's window.
+    assert!((6 * MIB as u64..10 * MIB as u64).contains(&sent), "{sent} bytes: {second}");
+    fleet.serves_exactly("v1");
+    nothing_is_left(&fleet);
+    // What was taken over is as good as what was sent.
+    fleet.commit("v2", &[]);
+    let third = fleet.ship(&["deploy", "--output", "json"]).exits(0);
+    assert!(third.uploaded("web1") < MIB as u64, "{third}");
+    fleet.serves_exactly("v2");
+}
+
+#[test]
+fn another_release_takes_from_an_upload_that_was_cut_off_what_it_has_too() {
+    let fleet = cut_off(&["web1"], 22);
+    fleet.git(&["rm", "-q", "d1/it's 1"]);
+    fs::set_permissions(fleet.project().join("d2/it's 2"), fs::Permissions::from_mode(0o755)).unwrap();
+    fleet.commit("v2", &[("d3/it's 3", "changed")]);
+    fleet.ship(&["plan"]).exits(0).says("since an upload that was interrupted");
+    let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    assert!(second.uploaded("web1") < 10 * MIB as u64, "{second}");
+    fleet.serves_exactly("v2");
+    nothing_is_left(&fleet);
+}
+
+#[test]
+fn an_upload_that_is_cut_off_again_and_again_comes_to_an_end() {
+    let fleet = cut_off(&["web1"], 23);
+    behind(&fleet, Kind { cut: 5 * MIB as u64, ..Kind::default() });
+    fleet.ship(&["deploy", "--lock-wait", "20s"]).exits(1).says("connection lost");
+    let third = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    assert!(third.uploaded("web1") < 7 * MIB as u64, "{third}");
+    fleet.serves_exactly("v1");
+    nothing_is_left(&fleet);
+}
+
+#[test]
+fn a_file_of_an_upload_that_was_cut_off_is_sent_again_where_it_was_damaged() {
+    let fleet = cut_off(&["web1"], 24);
+    let host = fleet.host("web1");
+    let folder = host.root.join("releases").join(&host.releases()[0]);
+    let whole: Vec<_> = tree(&folder)
+        .into_iter()
+        .filter(|(_, entry)| matches!(entry, Entry::File(_, bytes) if bytes.len() == EACH))
+        .map(|(path, _)| folder.join(OsString::from_vec(path)))
+        .collect();
+    assert!(whole.len() > 100, "{} files arrived", whole.len());
+    // One is another, and one was cut.
+    let mut bytes = fs::read(&whole[10]).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&whole[10], bytes).unwrap();
+    fs::File::options().write(true).open(&whole[20]).unwrap().set_len(1000).unwrap();
+    let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    assert!(second.uploaded("web1") < 10 * MIB as u64, "{second}");
+    fleet.serves_exactly("v1");
+    nothing_is_left(&fleet);
+}
+
+#[test]
+fn what_a_host_says_of_an_upload_that_was_cut_off_is_a_hint_and_no_more() {
+    // A host that takes every file of its release for one that it is not: what is verified is told apart.
+    let fleet = Fleet::own(&["web1"]);
+    many_files(&fleet, 25);
+    fleet.commit("v1", &[]);
+    behind(&fleet, Kind { cut: 9 * MIB as u64, ..Kind::default() });
+    fleet.ship(&["deploy"]).exits(1).says("connection lost");
+    let once = fleet.at("once");
+    fleet.host("web1").server.program(
+        "sha256sum",
+        &format!(
+            "#!/bin/sh\n/usr/bin/sha256sum \"$@\" || exit\n[ -e '{0}' ] || {{ for f; do :; done; printf damaged >\"$f\"; : >'{0}'; }}\n",
+            once.display()
+        ),
+    );
+    fleet
+        .ship(&["deploy", "--lock-wait", "20s"])
+        .exits(1)
+        .says("not what was sent")
+        .says("the next deploy sends every file");
+    assert_eq!(fleet.host("web1").current(), None);
+    let third = fleet.ship(&["deploy", "--output", "json"]).exits(0);
+    assert!(third.uploaded("web1") > 16 * MIB as u64, "{third}");
+    fleet.serves_exactly("v1");
+    nothing_is_left(&fleet);
+}
+
+#[test]
+fn hosts_whose_upload_was_whole_are_not_sent_it_again() {
+    let fleet = cut_off(&["web1", "web2"], 26);
+    let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    assert!(second.uploaded("web1") < 10 * MIB as u64, "{second}");
+    assert!(second.uploaded("web2") < 10 * MIB as u64, "{second}");
+    fleet.serves_exactly("v1");
+    nothing_is_left(&fleet);
+}
+
+#[test]
+fn an_upload_that_a_person_interrupts_ends_at_once_and_goes_on_later() {
+    // In one lot, and in several.
+    for (rate, files) in [(4, 200), (16, 512)] {
+        let fleet = Fleet::of(&["web1"]);
+        for number in 0..files {
+            fleet.write(&format!("d/{number}"), noise(27_000 + number, EACH));
+        }
+        fleet.commit("v1", &[]);
+        let whole = files * EACH as u64;
+        let link = behind(&fleet, Kind { rate: rate * MIB as u64, ..Kind::default() });
+        let run = fleet.start(&["deploy"]);
+        link.reaches(whole / 2);
+        run.signal("INT");
+        run.ends().exits(130).says("unchanged").says("sends the rest").never_says("connection lost");
+        assert!(link.sent() < whole, "{} bytes", link.sent());
+        assert_eq!(fleet.host("web1").history().last().unwrap()["outcome"], "interrupted");
+        let second = fleet.ship(&["deploy", "--output", "json"]).exits(0);
+        let sent = second.uploaded("web1");
+        assert!(sent < whole - MIB as u64, "{sent} of {whole} bytes: {second}");
+        fleet.serves_exactly("v1");
+        nothing_is_left(&fleet);
+    }
 }
