@@ -354,8 +354,8 @@ impl Execution {
             let kept = self.kept;
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return };
-                let removal = own.removal.iter().filter(|_| !kept);
-                let tasks: Vec<Task> = own.discard.iter().chain(removal).cloned().map(Task::tolerated).collect();
+                let last = if kept { &own.keeping } else { &own.removal };
+                let tasks: Vec<Task> = own.discard.iter().chain(last).cloned().map(Task::tolerated).collect();
                 let _ = host.carry_out(Phase::Prepare, &tasks, None, &CancellationToken::new()).await;
             });
         }

@@ -9,15 +9,15 @@ use crate::layout::ReleaseId;
 const PATIENCE: u32 = 120;
 
 /// Shell text that, in `deploy_to`, prints a line for each file of the release `$n`, whose state is `$v` and whose
-/// record is `$s`, where it was never finished. Whoever holds the deploy lock knows that nobody works on it; others
+/// record is `$s`, where it is being prepared. Whoever holds the deploy lock knows that nobody works on it; others
 /// have to see that nobody does.
 ///
 /// What a step made after the upload was verified is none of it, nor what it shares with another release.
 pub(super) fn look(held: bool) -> String {
     let free = if held { "" } else { "flock -n .ship/lock true 2>/dev/null && " };
     format!(
-        "case $v in preparing|ready) {free}[ -d \"releases/$n\" ] && {{ set --; [ -e \"$s/verified\" ] && set -- ! -cnewer \"$s/verified\"\n\
-         find \"releases/$n\" -type f -links 1 -user \"$(id -u)\" \"$@\" -print0 2>/dev/null | timeout {PATIENCE} xargs -0 sha256sum 2>/dev/null | sed 's/^/whole /'; }};; esac\n"
+        "if [ \"$v\" = preparing ] && {free}[ -d \"releases/$n\" ]; then set --; [ -e \"$s/verified\" ] && set -- ! -cnewer \"$s/verified\"\n\
+         find \"releases/$n\" -type f -links 1 -user \"$(id -u)\" \"$@\" -print0 2>/dev/null | timeout {PATIENCE} xargs -0 sha256sum 2>/dev/null | sed 's/^/whole /'; fi\n"
     )
 }
 
@@ -80,7 +80,7 @@ mod tests {
         fs::hard_link(at(&format!("{release}/linked")), at("elsewhere")).unwrap();
         std::os::unix::fs::symlink("a", at(&format!("{release}/link"))).unwrap();
         let both = ["a 6b86", "d e/it's d473"];
-        for (state, expected) in [("preparing", &both[..]), ("ready", &both), ("live", &[]), ("failed", &[])] {
+        for (state, expected) in [("preparing", &both[..]), ("ready", &[]), ("live", &[]), ("''", &[])] {
             assert_eq!(looked(folder.path(), state, true), expected, "{state}");
         }
         fs::write(at(".ship/lock"), "").unwrap();

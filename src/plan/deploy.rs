@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::{Sending, receive};
-use super::{HostPlan, Obstacle, Plan, compose_files, env_files, lot, prune, record};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, interrupted, lot, prune, record};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -258,6 +258,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         put_back,
         discard,
         removal: Some(removal),
+        keeping: Some(interrupted::keep(layout, &common.release)),
         prune,
     })
 }

@@ -35,7 +35,6 @@ pub(super) fn take(manifest: &Manifest, entries: &mut Vec<usize>, facts: &Facts)
     let runs = |id: &ReleaseId| {
         facts.detached.values().any(|found| found.release == *id && found.state == DetachedState::Runs)
     };
-    // A run that died right after the switch leaves one that is live.
     let live = facts.live();
     let sources: Vec<_> =
         facts.interrupted.iter().rev().filter(|(id, _)| Some(*id) != live.as_ref() && !runs(id)).collect();
@@ -99,8 +98,7 @@ pub(super) fn task(layout: &Layout, release: &ReleaseId, taken: &[Taken]) -> Opt
     if moves.is_empty() {
         return None;
     }
-    let states = states(layout, taken, ReleaseState::Preparing);
-    let command = Command::shell(format!("( {states} ) && umask 022 || exit\n{}", moves.join("\n")));
+    let command = Command::shell(format!("umask 022\n{}", moves.join("\n")));
     let task = Task::own("Take over what an interrupted upload left", command);
     Some(task.meanings(&[(
         GONE,
@@ -110,13 +108,17 @@ pub(super) fn task(layout: &Layout, release: &ReleaseId, taken: &[Taken]) -> Opt
 
 /// Shell text, ended by a semicolon, after which nothing more is taken from where this was.
 pub(super) fn distrust(layout: &Layout, taken: &[Taken]) -> String {
-    if taken.is_empty() { String::new() } else { format!("( {} ); ", states(layout, taken, ReleaseState::Failed)) }
+    let mut failed: Vec<_> = taken.iter().map(|taken| (&taken.from, ReleaseState::Failed)).collect();
+    failed.dedup();
+    if failed.is_empty() { String::new() } else { format!("( {} ); ", record::write_states(layout, &failed)) }
 }
 
-fn states(layout: &Layout, taken: &[Taken], state: ReleaseState) -> String {
-    let mut from: Vec<_> = taken.iter().map(|taken| (&taken.from, state)).collect();
-    from.dedup();
-    record::write_states(layout, &from)
+/// Leaves a release that was prepared in vain to the next deploy. One that is ready is looked at by nobody.
+pub(super) fn keep(layout: &Layout, release: &ReleaseId) -> Task {
+    let preparing = record::write_states(layout, &[(release, ReleaseState::Preparing)]);
+    let record = layout.record(release);
+    let command = Command::shell(format!("[ ! -e {} ] || {{ {preparing}; }}", quote(&format!("{record}/state"))));
+    Task::own("Keep what was uploaded", command)
 }
 
 #[cfg(test)]
@@ -211,7 +213,7 @@ mod tests {
             fs::write(&path, "text").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        fs::write(layout.record(&id(1)) + "/state", "ready\n").unwrap();
+        fs::write(layout.record(&id(1)) + "/state", "preparing\n").unwrap();
         let manifest = manifest("a=1x d d/-e=2");
         let taken = take(&manifest, &mut vec![0, 1, 2], &facts(&[(1, "a=1 d/-e=2")]));
         for file in lists(&taken, &manifest, |name| format!("{}/{name}", layout.record(&id(2)))) {
@@ -240,7 +242,6 @@ mod tests {
         assert_eq!((mode("a").unwrap(), mode("d/-e").unwrap()), (0o755, 0o644));
         let left = |path: &str| Path::new(&layout.release(&id(1))).join(path).exists();
         assert_eq!((left("a"), left("d/-e"), left("cut")), (false, false, true));
-        // It is not complete any more.
         assert_eq!(state(&layout), "preparing\n");
         assert_eq!(fs::read_dir(layout.record(&id(2))).unwrap().count(), 0);
     }

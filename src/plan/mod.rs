@@ -80,8 +80,10 @@ pub struct HostPlan {
     pub put_back: Vec<Task>,
     /// After `prepare` failed: removes what its steps made outside the release.
     pub discard: Vec<Task>,
-    /// Behind `discard`: removes the release, unless what was uploaded is kept for the next deploy.
+    /// Behind `discard`: removes the release.
     pub removal: Option<Task>,
+    /// In its place, after an upload was cut: leaves what was sent to the next deploy.
+    pub keeping: Option<Task>,
     /// The releases that `finish` removes.
     pub prune: Vec<ReleaseId>,
 }

