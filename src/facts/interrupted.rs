@@ -12,12 +12,14 @@ const PATIENCE: u32 = 120;
 /// record is `$s`, where it is being prepared. Whoever holds the deploy lock knows that nobody works on it; others
 /// have to see that nobody does.
 ///
-/// What a step made after the upload was verified is none of it, nor what it shares with another release.
+/// What a step made after the upload was verified is none of it, nor what it shares with another release. OpenSSL is
+/// several times faster than coreutils, and prints almost the same.
 pub(super) fn look(held: bool) -> String {
     let free = if held { "" } else { "flock -n .ship/lock true 2>/dev/null && " };
     format!(
-        "if [ \"$v\" = preparing ] && {free}[ -d \"releases/$n\" ]; then set --; [ -e \"$s/verified\" ] && set -- ! -cnewer \"$s/verified\"\n\
-         find \"releases/$n\" -type f -links 1 -user \"$(id -u)\" \"$@\" -print0 2>/dev/null | timeout {PATIENCE} xargs -0 sha256sum 2>/dev/null | sed 's/^/whole /'; fi\n"
+        "if [ \"$v\" = preparing ] && {free}[ -d \"releases/$n\" ]; then h=sha256sum; command -v openssl >/dev/null && h='openssl dgst -sha256 -r'\n\
+         set --; [ -e \"$s/verified\" ] && set -- ! -cnewer \"$s/verified\"\n\
+         find \"releases/$n\" -type f -links 1 -user \"$(id -u)\" \"$@\" -print0 2>/dev/null | timeout {PATIENCE} xargs -0 $h 2>/dev/null | sed 's/^/whole /'; fi\n"
     )
 }
 
@@ -25,7 +27,7 @@ pub(super) fn look(held: bool) -> String {
 ///
 /// A name with a newline or a backslash is escaped, or breaks the line. Such files are sent again.
 pub(super) fn read(text: &str) -> Option<(ReleaseId, String, String)> {
-    let (sum, path) = text.split_once("  releases/")?;
+    let (sum, path) = text.split_once("  releases/").or_else(|| text.split_once(" *releases/"))?;
     let (id, path) = path.split_once('/')?;
     let whole = sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()) && !path.is_empty();
     Some((ReleaseId::parse(id)?, whole.then(|| path.to_owned())?, sum.to_owned()))

@@ -18,6 +18,7 @@ pub mod env_files;
 pub mod interrupted;
 pub mod lot;
 pub mod prune;
+pub mod receive;
 pub mod record;
 pub mod render;
 pub mod rights;
