@@ -41,7 +41,7 @@ pub use pack::{Packing, Parts};
 pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use piece::Piece;
-pub use scan::{Part, ScanOptions, scan};
+pub use scan::{Part, ScanOptions, scan, unwritable};
 pub use stream::{Body, Tally};
 pub use tree::{Tree, TreeProblem};
 
