@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest as _, Sha256};
+
 use super::chunk::{Chunk, Chunks, LARGE};
-use super::{Kind, Manifest};
+use super::{Kind, Manifest, manifest};
 
 /// The most segments of a patch. Each is a process on the host, so many small ones cost more than sending all.
 const MOST_SEGMENTS: usize = 256;
@@ -42,6 +44,17 @@ impl Patch {
             Segment::Sent(range) => Some(*range),
             Segment::Had(_) => None,
         })
+    }
+
+    /// A name for what is sent, in as many hexadecimal digits as a SHA-256 has: the same only for the same bytes of the
+    /// same file.
+    pub fn name(&self, sha256: &[u8; 32]) -> String {
+        let mut hash = Sha256::new_with_prefix(sha256);
+        for range in self.sent() {
+            hash.update(range.offset.to_le_bytes());
+            hash.update(range.length.to_le_bytes());
+        }
+        manifest::hex(&hash.finalize())
     }
 
     /// The bytes that are sent.

@@ -1,6 +1,6 @@
-//! A very large file travels in pieces, each of which goes on where an earlier upload was cut.
+//! A very large file, or what is sent of it, travels in pieces, each of which goes on where an earlier upload was cut.
 //!
-//! The host keeps a piece in a file that is named by the SHA-256 of the whole and by where the piece begins; how long
+//! The host keeps a piece in a file that is named by a SHA-256 that stands for the whole and by where the piece begins; how long
 //! that file is says how much of it came. What is put together from pieces is verified like everything else.
 
 use std::fs::File;
@@ -27,7 +27,9 @@ pub struct Piece {
     pub tree: Arc<Tree>,
     /// The index of the file's entry in the manifest.
     pub entry: usize,
-    /// Which bytes of it.
+    /// The ranges of the file that are sent to the host, as if they were a file of their own; none is the whole file.
+    pub of: Vec<Range>,
+    /// Which bytes of that.
     pub range: Range,
 }
 
@@ -47,11 +49,30 @@ impl Piece {
         if file.metadata().map_err(|error| failed(shown, error))?.len() != planned {
             return Err(failed(shown, CHANGED));
         }
-        file.seek(SeekFrom::Start(self.range.offset)).map_err(|error| failed(shown, error))?;
-        // Whether these are still the bytes that the manifest means, the host sees when it verifies the whole file.
-        output.read(&mut file, self.range.length, |_| {}).map_err(|stop| stop.at(shown))?;
+        let ranges = if self.of.is_empty() { vec![self.range] } else { within(&self.of, self.range) };
+        for range in ranges {
+            file.seek(SeekFrom::Start(range.offset)).map_err(|error| failed(shown, error))?;
+            // Whether these are still the bytes that the manifest means, the host sees when it verifies the whole file.
+            output.read(&mut file, range.length, |_| {}).map_err(|stop| stop.at(shown))?;
+        }
         output.flush()
     }
+}
+
+/// The bytes `wanted` of `all`, one after the other.
+fn within(all: &[Range], wanted: Range) -> Vec<Range> {
+    let (mut skipped, mut left) = (wanted.offset, wanted.length);
+    let mut found = Vec::new();
+    for range in all {
+        let before = skipped.min(range.length);
+        skipped -= before;
+        let length = left.min(range.length - before);
+        left -= length;
+        if length > 0 {
+            found.push(Range { offset: range.offset + before, length });
+        }
+    }
+    found
 }
 
 /// Whether an entry travels in pieces: its path stands in a shell command on the host.
@@ -128,6 +149,20 @@ mod tests {
         for had in [&[(0, 600), (500, 100)][..], &[(900, 200)], &[(2000, 0)]] {
             assert_eq!(shown(1000, had, 1), "0:0/1000");
         }
+    }
+
+    #[test]
+    fn bytes_of_ranges_are_found() {
+        let all = [(100, 10), (200, 5), (300, 20)].map(|(offset, length)| Range { offset, length });
+        let shown = |offset, length| {
+            let found = within(&all, Range { offset, length });
+            found.iter().map(|range| format!("{}+{}", range.offset, range.length)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(0, 35), "100+10 200+5 300+20");
+        assert_eq!(shown(4, 8), "104+6 200+2");
+        assert_eq!(shown(10, 6), "200+5 300+1");
+        assert_eq!(shown(30, 5), "315+5");
+        assert_eq!(shown(35, 0), "");
     }
 
     proptest! {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::artifact::patch::Range;
 use crate::artifact::piece::{self, Extent};
-use crate::artifact::{Body, Coding, Kind, Packing, Piece, Tally, Tree, manifest};
+use crate::artifact::{Body, Coding, Kind, Packing, Patch, Piece, Tally, Tree, manifest};
 use crate::command::{Command, quote};
 use crate::layout::{Layout, ReleaseId};
 
@@ -81,11 +82,13 @@ impl Lot {
     }
 }
 
-/// A very large file, wherever the release has it, and its pieces.
+/// A very large file, wherever the release has it, or what is sent of one, and its pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pieces {
-    /// The SHA-256 of the whole, which the pieces are named by.
+    /// A SHA-256 that stands for the whole, which the pieces are named by.
     pub name: String,
+    /// The ranges of the file that are sent where the host has the others; none is the whole file.
+    pub of: Vec<Range>,
     /// The indices of its entries in the manifest: one, unless there are copies.
     pub entries: Vec<usize>,
     /// The pieces, from the first byte to the last.
@@ -111,12 +114,46 @@ impl Pieces {
             let Kind::File { size, sha256, .. } = &entry.kind else { return true };
             let name = manifest::hex(sha256);
             let had = incoming.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let fresh =
-                || Self { entries: Vec::new(), extents: piece::extents(*size, had, streams), name: name.clone() };
+            let fresh = || Self {
+                entries: Vec::new(),
+                extents: piece::extents(*size, had, streams),
+                name: name.clone(),
+                of: Vec::new(),
+            };
             found.entry(name.clone()).or_insert_with(fresh).entries.push(*index);
             false
         });
         found.into_values().collect()
+    }
+
+    /// What is sent of very large files of which the host has the rest, where that alone is very large.
+    pub(super) fn of_patches(
+        tree: &Tree,
+        patches: &[Patch],
+        incoming: &BTreeMap<String, Vec<(u64, u64)>>,
+        streams: usize,
+    ) -> Vec<Self> {
+        let large = patches.iter().filter(|patch| patch.bytes() >= piece::HUGE);
+        let found = large.filter_map(|patch| {
+            let Kind::File { sha256, .. } = &tree.manifest().entries().get(patch.entry)?.kind else { return None };
+            let name = patch.name(sha256);
+            let had = incoming.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let extents = piece::extents(patch.bytes(), had, streams);
+            Some(Self { name, of: patch.sent().collect(), entries: vec![patch.entry], extents })
+        });
+        found.collect()
+    }
+
+    /// Whether they are what is sent for `patch`.
+    pub fn is_for(&self, patch: &Patch) -> bool {
+        !self.of.is_empty() && self.entries.contains(&patch.entry)
+    }
+
+    /// Shell text that makes one file of all, in `deploy_to`, and the path of that file.
+    pub(super) fn join(&self) -> (Vec<String>, String) {
+        let mut all = self.extents.iter().map(|extent| self.path(extent));
+        let first = all.next().unwrap_or_default();
+        (all.map(|next| format!("cat {next} >>{first}; rm {next}")).collect(), first)
     }
 
     /// How many bytes of it are there already.
@@ -137,11 +174,8 @@ impl Pieces {
     fn lots(&self, layout: &Layout, tree: &Arc<Tree>) -> impl Iterator<Item = Lot> {
         let missing = self.extents.iter().filter(|extent| extent.had < extent.length);
         missing.filter_map(move |extent| {
-            let range = crate::artifact::patch::Range {
-                offset: extent.offset + extent.had,
-                length: extent.length - extent.had,
-            };
-            let piece = Piece { tree: Arc::clone(tree), entry: *self.entries.first()?, range };
+            let range = Range { offset: extent.offset + extent.had, length: extent.length - extent.had };
+            let piece = Piece { tree: Arc::clone(tree), entry: *self.entries.first()?, of: self.of.clone(), range };
             // What cannot be gone on with is written anew.
             Some(Lot {
                 content: Content::Piece(piece, self.path(extent), extent.had > 0),
@@ -197,16 +231,15 @@ impl Lot {
     }
 }
 
-/// Puts files together from their pieces, in the release's folder.
+/// Puts whole files together from their pieces, in the release's folder.
 pub(super) fn assemble(layout: &Layout, release: &ReleaseId, time: i64, tree: &Tree, pieces: &[Pieces]) -> Command {
     let folder = layout.release_target(release);
     // The same time on every host, as web servers make `ETag` of it.
     let time = jiff::Timestamp::from_second(time).unwrap_or_default().strftime("%Y%m%d%H%M.%S").to_string();
     let mut lines = vec!["set -e; umask 077".to_owned()];
-    for file in pieces {
-        let mut all = file.extents.iter().map(|extent| file.path(extent));
-        let first = all.next().unwrap_or_default();
-        lines.extend(all.map(|next| format!("cat {next} >>{first}; rm {next}")));
+    for file in pieces.iter().filter(|pieces| pieces.of.is_empty()) {
+        let (joining, first) = file.join();
+        lines.extend(joining);
         let mut targets = file.entries.iter().filter_map(|index| tree.manifest().entries().get(*index));
         let Some(last) = targets.next() else { continue };
         let mut settle = |verb: &str, entry: &manifest::Entry| {

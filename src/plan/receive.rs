@@ -34,11 +34,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         tasks.push(Task::own(name, Command::shell(format!("umask 0; {text}")).directory(layout.release(live))));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
-        let all: Vec<String> = transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, &record)).collect();
+        let all: Vec<String> =
+            transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, layout, &record)).collect();
         let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
         tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
     }
-    if !transfer.pieces.is_empty() {
+    if transfer.pieces.iter().any(|pieces| pieces.of.is_empty()) {
         let command = lot::assemble(layout, release, time, &transfer.tree, &transfer.pieces);
         tasks.push(Task::own("Put very large files in their place", command));
     }
@@ -123,10 +124,18 @@ fn verify(record: &str, digest: &str, distrust: &str, openssl: bool) -> String {
 /// Shell text that puts one file together in the release's folder, `$old` being the live release.
 ///
 /// `tail -c +N` and `head -c` are in POSIX or in every system's head; both seek in a file rather than read it.
-fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
+fn rebuild(patch: &Patch, transfer: &Transfer, layout: &Layout, record: &str) -> Option<String> {
     let entry = transfer.tree.manifest().entries().get(patch.entry)?;
     let Kind::File { mode, .. } = entry.kind else { return None };
     let path = std::str::from_utf8(&entry.path).ok()?;
+    let (joining, sent_for_it) = match transfer.pieces.iter().find(|pieces| pieces.is_for(patch)) {
+        Some(pieces) => {
+            let (joining, first) = pieces.join();
+            let joining = format!("( cd {}\n{}\n)\n", quote(layout.root()), joining.join("\n"));
+            (joining, format!("{}/{first}", layout.root()))
+        }
+        None => (String::new(), format!("{record}/{}", part(patch))),
+    };
     let mut sent: u64 = 0;
     let pieces: Vec<String> = patch
         .segments
@@ -141,9 +150,9 @@ fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "f={} p={}\n{{ {}; }} >\"./$f\"; chmod {mode:04o} \"./$f\"; rm \"$p\"",
+        "{joining}f={} p={}\n{{ {}; }} >\"./$f\"; chmod {mode:04o} \"./$f\"; rm \"$p\"",
         quote(path),
-        quote(&format!("{record}/{}", part(patch))),
+        quote(&sent_for_it),
         pieces.join("; "),
     ))
 }

@@ -28,7 +28,7 @@ pub struct Transfer {
     pub patches: Vec<Patch>,
     /// The paths of the live release that are gone from the new one.
     pub removed: Vec<String>,
-    /// The very large files that come in pieces.
+    /// The very large files that come in pieces, whole or what is sent of them.
     pub pieces: Vec<Pieces>,
     /// What interrupted uploads left of it on the host.
     pub taken: Vec<Taken>,
@@ -190,16 +190,16 @@ impl Sending<'_> {
         let taken = interrupted::take(tree.manifest(), &mut entries, self.facts);
         patches.retain(|patch| entries.binary_search(&patch.entry).is_ok());
         entries.retain(|index| patches.iter().all(|patch| patch.entry != *index));
-        let pieces = Pieces::of(&tree, &mut entries, &self.facts.incoming, streams);
-        let parts = patches.iter().map(|patch| Parts {
-            entry: patch.entry,
-            path: self.record(&part(patch)),
-            ranges: patch.sent().collect(),
-        });
+        let mut pieces = Pieces::of_patches(&tree, &patches, &self.facts.incoming, streams);
+        let parts = patches.iter().filter(|patch| !pieces.iter().any(|pieces| pieces.is_for(patch)));
+        let parts: Vec<Parts> = parts
+            .map(|patch| Parts { entry: patch.entry, path: self.record(&part(patch)), ranges: patch.sent().collect() })
+            .collect();
+        pieces.extend(Pieces::of(&tree, &mut entries, &self.facts.incoming, streams));
         let (lists, mut extra) = self.lists(&base, tree.manifest(), &difference);
         extra.extend(interrupted::lists(&taken, tree.manifest(), |name| self.record(name)));
         let packing = Packing {
-            parts: parts.collect(),
+            parts,
             entries,
             prefix: self.layout.release_target(self.release),
             extra,

@@ -58,6 +58,30 @@ fn a_large_file_that_was_cut_off_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_changed_part_of_a_large_file_that_was_cut_off_goes_on_where_it_stopped() {
+    let fleet = Fleet::of(&["web1"]);
+    let mut bytes = noise(17, 48 * MIB);
+    fleet.write("it's large", &bytes);
+    fleet.commit("v1", &[]);
+    fleet.ship(&["deploy"]).exits(0);
+    // In two places.
+    bytes[8 * MIB..18 * MIB].copy_from_slice(&noise(18, 10 * MIB));
+    bytes.splice(30 * MIB..34 * MIB, noise(19, 6 * MIB));
+    fleet.write("it's large", &bytes);
+    fleet.commit("v2", &[]);
+    behind(&fleet, Kind { cut: 12 * MIB as u64, ..Kind::default() });
+    fleet.ship(&["deploy"]).exits(1).says("connection lost");
+    let incoming = fleet.host("web1").root.join(".ship/incoming");
+    let arrived: u64 = fs::read_dir(&incoming).unwrap().map(|piece| piece.unwrap().metadata().unwrap().len()).sum();
+    assert!(arrived > MIB as u64, "{arrived} bytes arrived");
+    let second = fleet.ship(&["deploy", "--lock-wait", "20s", "--output", "json"]).exits(0);
+    let sent = second.uploaded("web1");
+    assert!(sent < 20 * MIB as u64 - arrived, "{sent} bytes, and {arrived} were there: {second}");
+    fleet.serves_exactly("v2");
+    assert_eq!(fs::read_dir(incoming).unwrap().count(), 0);
+}
+
+#[test]
 fn pieces_of_a_file_that_is_no_longer_wanted_are_removed() {
     let fleet = Fleet::of(&["web1"]);
     fleet.write("large", noise(12, 40 * MIB));
