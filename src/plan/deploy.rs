@@ -170,12 +170,13 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
     let more = transfer.tree.manifest().bytes().saturating_sub(transfer.taken());
     let needed = more.saturating_add(transfer.twice()).saturating_add(SPARE);
     if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
-        return Err(vec![obstacle(format!(
+        let text = format!(
             "{} has {} MiB free, and the release needs {} MiB with what must stay free",
             facts.nearest,
             free >> 20,
             needed >> 20
-        ))]);
+        );
+        return Err(vec![Obstacle::new(&host.name, text, interrupted::advice(layout, facts))]);
     }
 
     let lacking = |found: Vec<String>| found.into_iter().map(obstacle).collect::<Vec<_>>();

@@ -30,14 +30,18 @@ impl Taken {
     }
 }
 
-/// Takes out of `entries`, which are to be sent, the files that are there already under the same name.
-pub(super) fn take(manifest: &Manifest, entries: &mut Vec<usize>, facts: &Facts) -> Vec<Taken> {
+/// The releases that were never finished and that nobody uses, the newest first, and what files they have.
+fn left(facts: &Facts) -> Vec<(&ReleaseId, &BTreeMap<String, String>)> {
     let runs = |id: &ReleaseId| {
         facts.detached.values().any(|found| found.release == *id && found.state == DetachedState::Runs)
     };
     let live = facts.live();
-    let sources: Vec<_> =
-        facts.interrupted.iter().rev().filter(|(id, _)| Some(*id) != live.as_ref() && !runs(id)).collect();
+    facts.interrupted.iter().rev().filter(|(id, _)| Some(*id) != live.as_ref() && !runs(id)).collect()
+}
+
+/// Takes out of `entries`, which are to be sent, the files that are there already under the same name.
+pub(super) fn take(manifest: &Manifest, entries: &mut Vec<usize>, facts: &Facts) -> Vec<Taken> {
+    let sources = left(facts);
     if sources.is_empty() {
         return Vec::new();
     }
@@ -53,6 +57,12 @@ pub(super) fn take(manifest: &Manifest, entries: &mut Vec<usize>, facts: &Facts)
         false
     });
     found.into_iter().map(|((from, mode), entries)| Taken { from, mode, entries }).collect()
+}
+
+/// What to do where the disk is full, and interrupted uploads have a part in it.
+pub(super) fn advice(layout: &Layout, facts: &Facts) -> Option<String> {
+    let left: Vec<String> = left(facts).iter().map(|(id, _)| quote(&layout.release(id)).into_owned()).collect();
+    (!left.is_empty()).then(|| format!("this removes what interrupted uploads left: rm -rf {}", left.join(" ")))
 }
 
 /// The name in the record of the list of what is taken.
@@ -199,6 +209,13 @@ mod tests {
             facts.detached.insert("k".to_owned(), Detached { name: "n".to_owned(), release: id(1), state });
             assert_eq!(shown(new, &[0], &facts).0, expected);
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_explained() {
+        let layout = Layout::new("/srv/my app");
+        assert_eq!(advice(&layout, &Facts::default()), None);
+        insta::assert_snapshot!(advice(&layout, &facts(&[(1, "a=1")])).unwrap(), @"this removes what interrupted uploads left: rm -rf '/srv/my app/releases/20261121T101501Z-aaaaaaa'");
     }
 
     /// A host with an interrupted release 1 that has `a` and `d/-e`, and a release 2 that is made.
