@@ -3,7 +3,8 @@
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
 //! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
-//! missing, very large files as [`piece`]s, compressed ([`coding`]) while the stream waits for its link. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
+//! missing, very large files as [`piece`]s, compressed ([`coding`]) while the stream waits for its link, and made once for hosts that need the same
+//! ([`Shared`]). In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
 //! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
 pub mod chunk;
@@ -23,6 +24,7 @@ pub mod path;
 pub mod pattern;
 pub mod piece;
 mod scan;
+mod shared;
 pub mod source;
 mod stream;
 pub mod tree;
@@ -40,6 +42,7 @@ pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use piece::Piece;
 pub use scan::{Part, ScanOptions, scan};
+pub use shared::{Room, Shared};
 pub use stream::{Body, Tally};
 pub use tree::{Tree, TreeProblem};
 

@@ -30,6 +30,8 @@ struct Peak {
     memory: usize,
     /// Open files.
     files: usize,
+    /// Bytes that it and the programs which it ran have read.
+    read: usize,
 }
 
 /// Runs to the end and looks at what is taken.
@@ -40,6 +42,9 @@ fn watched(run: Running) -> (Ran, Peak) {
         while let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) {
             let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
             let files = fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+            let counted = fs::read_to_string(format!("/proc/{id}/io")).unwrap_or_default();
+            let read = counted.lines().find_map(|line| line.strip_prefix("rchar: "));
+            peak.read = peak.read.max(read.map_or(0, |text| text.parse().unwrap()));
             peak.memory = peak.memory.max(memory.map_or(0, |text| text.parse::<usize>().unwrap() * 1024));
             peak.files = peak.files.max(files);
             thread::sleep(Duration::from_millis(5));
@@ -74,6 +79,25 @@ fn fifty_hosts_are_deployed_to_in_bounded_memory() {
     fleet.serves_exactly("v1");
     assert!(!fleet.hosts()[0].server.log().contains("MaxStartups"));
     assert!(peak.memory < 150 * MIB, "{peak:?}");
+}
+
+#[test]
+fn what_ten_hosts_need_alike_is_read_once() {
+    let read = |count| {
+        let fleet = fleet(count);
+        for number in 0..12 {
+            fleet.write(&format!("d{number}/file"), noise(30 + number, MIB));
+        }
+        fleet.commit("v1", &[]);
+        let (ran, peak) = watched(fleet.start(&["deploy"]));
+        ran.exits(0);
+        fleet.serves_exactly("v1");
+        peak.read
+    };
+    let (one, ten) = (read(1), read(10));
+    assert!(one > 12 * MIB, "{one}");
+    // Where some are so slow to answer that they count as far, those share a stream of their own.
+    assert!(ten < one + 48 * MIB, "{one} bytes for one host and {ten} for ten");
 }
 
 #[test]

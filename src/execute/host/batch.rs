@@ -99,7 +99,7 @@ impl Host {
             let Some(transfer) = transfer else { return Ok(Came { tasks: batch.tasks.len(), ..Came::default() }) };
             return match transfer.lots.as_slice() {
                 [lot] => {
-                    let body = lot.clone().start(transfer.first_coding(), &Tally::default());
+                    let body = lot.start(transfer.first_coding(), &Tally::default());
                     let replies = self.session.feed(batch.commands(Some(transfer)), body);
                     self.hear(phase, batch, replies, true, Some(lot.total()), &CancellationToken::new()).await
                 }
