@@ -11,7 +11,7 @@ use russh::keys::agent::AgentSessionBinding;
 use russh::keys::agent::client::AgentClient;
 use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, compression, kex, mac};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -281,11 +281,22 @@ struct Server {
 }
 
 impl Ssh {
-    /// A session over `handle`, which is logged in.
-    pub(super) fn new(handle: Handle<Client>, seen: Arc<Seen>, meter: Arc<Meter>, forward_agent: bool) -> Self {
+    /// A session over `handle`, which is logged in. Another connection to the same server may be begun in place of
+    /// this one once `permit` is dropped: whoever answers in a channel has told the server's listener of the login.
+    pub(super) fn new(
+        handle: Handle<Client>,
+        seen: Arc<Seen>,
+        meter: Arc<Meter>,
+        forward_agent: bool,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let server = Arc::new(Server { handle, seen, meter, forward_agent, first: Mutex::default() });
         let opener = Arc::clone(&server);
-        let opening = tokio::spawn(async move { opener.open().await });
+        let opening = tokio::spawn(async move {
+            let opened = opener.open().await;
+            drop(permit);
+            opened
+        });
         *server.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
         let spares = Arc::new(Spares::new(server.clone()));
         Self { shell: Shell::new(Arc::clone(&spares)), spares, server, sudo: OnceLock::new() }
