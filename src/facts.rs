@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, join, quote};
@@ -126,8 +127,10 @@ pub struct Facts {
     pub user: String,
     /// Programs and where they are.
     pub programs: BTreeMap<String, String>,
-    /// Whether `tar` is GNU tar, which can copy a list of files.
+    /// Whether `tar` is GNU tar, which takes a list of names that may hold any byte.
     pub gnu_tar: bool,
+    /// Whether `cp` has the options of GNU coreutils: it makes clones where the file system can, and links.
+    pub gnu_cp: bool,
     /// Free space where releases go, in KiB, where `df` says.
     pub free_kib: Option<u64>,
     /// Free inodes there, where `df` says.
@@ -159,7 +162,9 @@ pub struct Facts {
     /// The last lines of the history, oldest first.
     pub history: Vec<String>,
     /// The manifest of the live release, where every file of it was verified.
-    pub manifest: Vec<u8>,
+    pub manifest: Bytes,
+    /// Its SHA-256, in place of the text, where the host was told that this machine has that.
+    pub known_manifest: Option<String>,
     /// The chunks of its large files, where it has any.
     pub chunks: Vec<u8>,
     /// What cut uploads left of very large files, by their SHA-256: where each piece begins, and its bytes.
@@ -177,7 +182,7 @@ pub struct Facts {
 pub const NEEDED: &[&str] = &["tar", "timeout", "flock", "sha256sum", "xargs", "readlink", "mktemp"];
 
 /// Programs that make a deploy better where a host has them.
-const USEFUL: &[&str] = &["zstd", "gzip"];
+const USEFUL: &[&str] = &["zstd", "gzip", "openssl", "awk"];
 
 /// What a survey asks for.
 #[derive(Clone, Debug)]
@@ -192,9 +197,12 @@ pub struct Survey<'a> {
     pub files: &'a [String],
     /// Settings files in which to look for placeholders, relative to `shared/`.
     pub settings: &'a [String],
-    /// Whether the live release's manifest is wanted.
-    pub manifest: bool,
+    /// Whether the live release's manifest is wanted, and the SHA-256 of those that this machine has.
+    pub manifest: Option<&'a [String]>,
 }
+
+/// What comes before the SHA-256 of a manifest that a host does not send.
+const KNOWN: &str = "known ";
 
 /// How many lines of history are read.
 const HISTORY_LINES: u32 = 100;
@@ -219,6 +227,7 @@ impl Survey<'_> {
              for p in {programs}; do w=$(command -v \"$p\") && printf 'program %s %s\\n' \"$p\" \"$w\"; done\n\
              {files}\
              case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
+             case $(cp --help 2>/dev/null) in *--parents*--reflink*) echo gnu_cp;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
              [ -w \"$d\" ] && echo writable\n\
              df -Pk \"$d\" 2>/dev/null | awk 'NR==2 {{print \"free_kib \" $4}}'\n\
@@ -267,7 +276,12 @@ impl Survey<'_> {
     }
 
     fn live_manifest(&self) -> Command {
-        self.of_live_release("[ ! -e \"$r/verified\" ] || cat \"$r/manifest\"")
+        let known = self.manifest.unwrap_or_default().join(" ");
+        self.of_live_release(&format!(
+            "[ -e \"$r/verified\" ] || exit 0\n\
+             d=; read -r d <\"$r/verified\"\n\
+             case \" {known} \" in *\" ${{d:-none}} \"*) printf '{KNOWN}%s\\n' \"$d\" ;; *) cat \"$r/manifest\" ;; esac"
+        ))
     }
 
     fn live_chunks(&self) -> Command {
@@ -289,7 +303,7 @@ impl Survey<'_> {
 
     /// `text` in `deploy_to`, where `$r` is the record of the live release.
     fn of_live_release(&self, text: &str) -> Command {
-        if !self.manifest {
+        if self.manifest.is_none() {
             return Command::argv(["true"]);
         }
         Command::shell(format!(
@@ -309,7 +323,11 @@ impl Facts {
                 facts.take(key, value);
             }
         }
-        facts.manifest = outputs.get(2).cloned().unwrap_or_default();
+        let manifest = outputs.get(2).cloned().unwrap_or_default();
+        match manifest.strip_prefix(KNOWN.as_bytes()).map(<[u8]>::trim_ascii_end).map(str::from_utf8) {
+            Some(Ok(digest)) => facts.known_manifest = Some(digest.to_owned()),
+            _ => facts.manifest = manifest.into(),
+        }
         facts.touched = paths(outputs.get(3));
         facts.listed = paths(outputs.get(4));
         facts.chunks = outputs.get(5).cloned().unwrap_or_default();
@@ -343,6 +361,7 @@ impl Facts {
                 }
             }
             "gnu_tar" => self.gnu_tar = true,
+            "gnu_cp" => self.gnu_cp = true,
             "nearest" => self.nearest = value.to_owned(),
             "writable" => self.writable = true,
             "free_kib" => self.free_kib = value.parse().ok(),
@@ -486,7 +505,7 @@ mod tests {
             shared: &["a b".to_owned()],
             files: &[file("it's there"), file("not/there"), file("")],
             settings: &[],
-            manifest: true,
+            manifest: Some(&[]),
         };
         std::fs::write(file("it's there"), "x").expect("a file");
         let facts = Facts::parse(&run(&survey));
@@ -525,13 +544,13 @@ mod tests {
             shared: &["a b".to_owned(), "c".to_owned()],
             files: &[],
             settings: &[],
-            manifest: true,
+            manifest: Some(&[]),
         };
         let facts = Facts::parse(&run(&survey));
         assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });
         assert!(facts.releases.values().all(Release::good) && facts.releases.len() == 1);
         assert_eq!(facts.shared.iter().collect::<Vec<_>>(), ["a b"]);
-        assert_eq!(facts.manifest, b"m\nn");
+        assert_eq!(&facts.manifest[..], b"m\nn");
         let root: &[u8] = b"";
         assert_eq!(facts.touched.iter().collect::<Vec<_>>(), [root, b"after\nit"]);
         assert_eq!(facts.listed.iter().collect::<Vec<_>>(), [&b"after\nit"[..], b"before"]);

@@ -206,8 +206,8 @@ pub struct Question {
     pub files: Vec<String>,
     /// Shared settings files to look into for placeholders.
     pub settings: Vec<String>,
-    /// Whether the live release's manifest is wanted.
-    pub manifest: bool,
+    /// Whether the live release's manifest is wanted, and the SHA-256 of those that this machine has.
+    pub manifest: Option<Arc<[String]>>,
 }
 
 impl Question {
@@ -218,7 +218,7 @@ impl Question {
             shared: &self.shared,
             files: &self.files,
             settings: &self.settings,
-            manifest: self.manifest,
+            manifest: self.manifest.as_deref(),
         };
         survey.commands()
     }
@@ -290,7 +290,7 @@ pub async fn lock_and_look(
     let until = Instant::now() + patience;
     for (member, question) in members.iter().zip(questions) {
         // The guard, and the upload of whoever asks what is there already.
-        member.session.warm(1 + usize::from(question.manifest));
+        member.session.warm(1 + usize::from(question.manifest.is_some()));
     }
     let first = members.iter().enumerate().min_by_key(|(_, member)| member.name.clone()).map(|(index, _)| index);
     let take = |index: usize, member: Member| {

@@ -65,17 +65,13 @@ impl Difference {
         list
     }
 
-    /// The paths of unchanged files and symlinks of `new`, each followed by NUL, for `tar --null -T -` in
-    /// the old release's folder. GNU tar takes options from such a list unless it is told
-    /// `--verbatim-files-from`, so a path that starts with a dash begins with `./` here.
+    /// The paths of unchanged files and symlinks of `new`, each followed by NUL, for `xargs -0` in the old release's
+    /// folder.
     pub fn keep_list(&self, new: &Manifest) -> Vec<u8> {
         let mut list = Vec::new();
         for entry in self.unchanged.iter().filter_map(|index| new.entries().get(*index)) {
             if matches!(entry.kind, Kind::Directory { .. }) {
                 continue;
-            }
-            if entry.path.starts_with(b"-") {
-                list.extend_from_slice(b"./");
             }
             list.extend_from_slice(&entry.path);
             list.push(0);
@@ -118,7 +114,7 @@ mod tests {
         assert_eq!(paths(&new, &found.unchanged), "-x a b d f");
         assert_eq!(found.bytes_to_send, 30);
         assert_eq!(paths(&new, &found.send_list(&new)), "a c d d/e g m");
-        assert_eq!(found.keep_list(&new), b"./-x\0b\0f\0");
+        assert_eq!(found.keep_list(&new), b"-x\0b\0f\0");
     }
 
     #[test]

@@ -101,11 +101,26 @@ impl Manifest {
     /// The text that stays on the host: `file MODE SIZE SHA256 PATH`, `dir MODE PATH` and
     /// `link PATH<TAB>TARGET`, odd bytes escaped.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = FIRST_LINE.to_vec();
-        for entry in &self.entries {
-            entry.write(&mut text);
-        }
+        let mut text = Vec::new();
+        self.write(&mut text);
         text
+    }
+
+    pub(super) fn write(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(FIRST_LINE);
+        for entry in &self.entries {
+            entry.write(text);
+        }
+    }
+
+    /// About how long [`Manifest::to_bytes`] is.
+    pub(super) fn text_length(&self) -> usize {
+        let line = |entry: &Entry| match &entry.kind {
+            Kind::File { .. } => 90,
+            Kind::Directory { .. } => 10,
+            Kind::Symlink { target } => 7 + target.len(),
+        };
+        self.entries.iter().map(|entry| line(entry) + entry.path.len()).sum()
     }
 
     /// Reads what [`Manifest::to_bytes`] wrote. The bytes come back from a host and may be anything.
@@ -198,7 +213,7 @@ impl Entry {
         }
     }
 
-    fn write(&self, text: &mut Vec<u8>) {
+    pub(super) fn write(&self, text: &mut Vec<u8>) {
         let name = path::escape(&self.path);
         // Writing to a Vec cannot fail.
         let _ = match &self.kind {

@@ -14,7 +14,9 @@ mod digest;
 pub mod image;
 #[cfg(test)]
 pub mod image_samples;
+pub mod known;
 mod links;
+pub mod lists;
 pub mod load;
 pub mod manifest;
 pub mod memory;

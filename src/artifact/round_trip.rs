@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Coding, Manifest, MemoryFile, Packing, Part, ScanOptions, Tally, Tree, difference, scan};
+use super::{Coding, Manifest, MemoryFile, Packing, Part, ScanOptions, Tally, Tree, scan};
 
 /// The programs that can read a stream here; GNU tar always can. Where it does not run as root, BusyBox keeps
 /// modes only under an open umask, whatever `-p` says.
@@ -307,49 +307,4 @@ fn a_stream_that_nobody_takes_ends() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("the thread still runs");
-}
-
-/// What a second deploy does on a host that has GNU tar: copy what is unchanged, unpack what is not, check.
-#[test]
-fn a_second_release_is_made_of_the_first_and_of_what_changed() {
-    let folder = tempfile::tempdir().unwrap();
-    let things: Vec<(&[&str], &str)> =
-        vec![(&["-rf"], "1"), (&["a\nb\\"], "2"), (&["d", "same"], "3"), (&["d", "other"], "4"), (&["gone", "x"], "5")];
-    for (names, contents) in things {
-        let place: std::path::PathBuf = names.iter().collect();
-        fs::create_dir_all(folder.path().join(&place).parent().unwrap()).unwrap();
-        fs::write(folder.path().join(place), contents).unwrap();
-    }
-    fs::create_dir(folder.path().join("empty")).unwrap();
-    fs::set_permissions(folder.path().join("d"), Permissions::from_mode(0o750)).unwrap();
-    symlink("d/same", folder.path().join("link")).unwrap();
-    let host = tempfile::tempdir().unwrap();
-    let first = scanned(folder.path());
-    unpack("tar", &["-xpo"], &collect(whole(first.clone())).unwrap(), host.path());
-
-    fs::write(folder.path().join("d/other"), "changed").unwrap();
-    fs::remove_dir_all(folder.path().join("gone")).unwrap();
-    let second = scanned(folder.path());
-    let found = difference(second.manifest(), first.manifest());
-    assert_eq!(found.bytes_to_send, 7);
-    let entries = found.send_list(second.manifest());
-    let stream = collect(Packing { entries, prefix: "releases/2".to_owned(), ..whole(second.clone()) }).unwrap();
-    unpack("tar", &["-xpo"], &stream, host.path());
-    let mut copy = Command::new("sh")
-        .args(["-c", "tar -C releases/1 --null --no-recursion -T - -c | tar -C releases/2 -xpo"])
-        .current_dir(&host)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    copy.stdin.take().unwrap().write_all(&found.keep_list(second.manifest())).unwrap();
-    assert!(copy.wait().unwrap().success());
-
-    let release = host.path().join("releases/2");
-    assert_eq!(scanned(&release).manifest(), second.manifest());
-    fs::write(host.path().join("sums"), second.manifest().sums()).unwrap();
-    let check =
-        || Command::new("sha256sum").args(["-c", "--status", "../../sums"]).current_dir(&release).status().unwrap();
-    assert!(check().success());
-    fs::write(release.join("a\nb\\"), "?").unwrap();
-    assert!(!check().success());
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::args::{ChangeArgs, DeployArgs, Global};
 use super::images::{self, Sources};
 use super::machine::Machine;
 use super::operation::{self, Beginning, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
 use super::stage::{Stage, close};
+use crate::artifact::known::Known;
 use crate::artifact::patch::candidates;
 use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
 use crate::artifact::{Chunks, Kind as EntryKind, Part, ScanOptions, Tree, scan};
@@ -250,12 +253,14 @@ async fn prepare(
     let revision = release.revision.clone().unwrap_or_default();
 
     let holder = holder(machine, &format!("{} of {}", Action::Deploy.name(), source.description()));
+    let known = Known::new(project.records().join("manifests"));
+    let digests: Arc<[String]> = known.digests().into();
     let questions: Vec<_> = checked
         .iter()
         .zip(&project.selection.hosts)
         .map(|(steps, host)| {
             let shared = project.shared(host, &release)?;
-            Ok(question(steps, shared.files, true))
+            Ok(question(steps, shared.files, Some(Arc::clone(&digests))))
         })
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
@@ -278,6 +283,7 @@ async fn prepare(
         return Err(Stop::Refused(Vec::new()));
     }
 
+    recall(&known, &mut facts);
     let (id, time) = unused_id(machine, &revision, &facts)?;
     stage.sink.emit(Event::ReleaseChosen { release: id.to_string() }).await;
     release.release = Some(id.clone());
@@ -318,6 +324,9 @@ async fn prepare(
         });
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
+    if lock {
+        remember(&known, &plan);
+    }
     Ok(Prepared { plan, holder, files })
 }
 
@@ -425,6 +434,29 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
         trees.push(tree);
     }
     Ok(trees)
+}
+
+/// Fills in the manifests that hosts did not send because this machine has them. One that was lost meanwhile is none, so
+/// that its host is sent everything.
+fn recall(known: &Known, facts: &mut [Facts]) {
+    let mut texts: BTreeMap<String, Bytes> = BTreeMap::new();
+    for facts in facts {
+        if let Some(digest) = &facts.known_manifest {
+            let read = || Bytes::from(known.text(digest).unwrap_or_default());
+            facts.manifest = texts.entry(digest.clone()).or_insert_with(read).clone();
+        }
+    }
+}
+
+/// Keeps what the hosts are sent, for the next deploy. Where that fails, they send it back.
+fn remember(known: &Known, plan: &Plan) {
+    let mut trees: Vec<&Arc<Tree>> = Vec::new();
+    for tree in plan.hosts.iter().filter_map(|host| host.transfer.as_ref()).map(|transfer| &transfer.tree) {
+        if !trees.iter().any(|seen| Arc::ptr_eq(seen, tree)) {
+            let _ = known.keep(tree.manifest());
+            trees.push(tree);
+        }
+    }
 }
 
 /// The chunks of the large files of which some host has another version. A file that cannot be read any more is

@@ -106,7 +106,7 @@ impl Look {
             let host = self.project.host(&member.name);
             let made = host.map_or(Ok(Question::default()), |host| {
                 let shared = self.project.shared(host, &super::project::ReleaseFacts::default())?;
-                Ok(question(&self.project.steps_to_check(host)?, shared.files, false))
+                Ok(question(&self.project.steps_to_check(host)?, shared.files, None))
             });
             questions.push(made.map_err(|found: Problems| problems(&found, false))?);
         }

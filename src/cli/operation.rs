@@ -97,7 +97,7 @@ pub fn holder(machine: &Machine, reason: &str) -> Holder {
 }
 
 /// What the survey of a host asks for, from what its steps need.
-pub fn question(steps: &[PlannedStep], mut shared: Vec<String>, manifest: bool) -> Question {
+pub fn question(steps: &[PlannedStep], mut shared: Vec<String>, manifest: Option<Arc<[String]>>) -> Question {
     let files = steps.iter().filter_map(|planned| planned.step.host_file()).map(str::to_owned).collect();
     let settings: Vec<String> = steps.iter().flat_map(|planned| planned.step.env_files()).cloned().collect();
     shared.extend(settings.iter().cloned());

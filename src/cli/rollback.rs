@@ -53,7 +53,7 @@ pub async fn run(
         .selection
         .hosts
         .iter()
-        .map(|host| Ok(question(&project.steps_to_check(host)?, Vec::new(), false)))
+        .map(|host| Ok(question(&project.steps_to_check(host)?, Vec::new(), None)))
         .collect::<Result<Vec<_>, Problems>>()
         .map_err(|found| problems(&found, false))?;
     let holder = holder(machine, &format!("rollback to {to}"));

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::receive::receive;
 use super::render::{Act, PlannedStep, gather, tasks};
-use super::transfer::{Sending, receive};
+use super::transfer::Sending;
 use super::{HostPlan, Obstacle, Plan, compose_files, env_files, lot, prune, record, sharing};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};

@@ -17,6 +17,7 @@ pub mod env;
 pub mod env_files;
 pub mod lot;
 pub mod prune;
+pub mod receive;
 pub mod record;
 pub mod render;
 pub mod rights;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::lot::Lot;
 use super::record::HistoryEntry;
 use super::render::PlannedStep;
-use super::transfer::Link;
+use super::transfer::{Link, Lists};
 use super::{Obstacle, Transfer};
 use crate::artifact::{Coding, Difference, MemoryFile, Packing, Tree};
 use crate::command::{Command, quote};
@@ -494,6 +494,7 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
     };
     let lot = Lot::archive(packing, format!("umask 077; mkdir {0} && cd {0}", quote(stage)));
     Transfer {
+        lists: Lists::Sent,
         tree,
         difference: Difference::default(),
         removed: Vec::new(),

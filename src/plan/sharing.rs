@@ -52,12 +52,12 @@ mod tests {
         settings: &[MemoryFile],
         live: Option<(&str, &Manifest)>,
     ) -> Transfer {
-        let mut facts = Facts { gnu_tar: true, ..Facts::default() };
+        let mut facts = Facts { gnu_cp: true, ..Facts::default() };
         if let Some((id, manifest)) = live {
             let good = Release { present: true, state: Some(ReleaseState::Live), info: Default::default() };
             facts.releases.insert(ReleaseId::parse(id).unwrap(), good);
             facts.current = Current::Link { target: format!("releases/{id}"), exists: true };
-            facts.manifest = manifest.to_bytes();
+            facts.manifest = manifest.to_bytes().into();
         }
         let sending = Sending {
             layout: &Layout::new(deploy_to),

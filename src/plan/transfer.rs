@@ -1,18 +1,16 @@
-//! How the new release comes to a host: what is sent, what is copied from the live one, what is put together from both.
+//! How the new release comes to a host: what is sent, and what the host has already.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lot::{Lot, Pieces};
-use crate::artifact::patch::{self, Segment};
 use crate::artifact::{
     Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
 };
-use crate::command::{Command, quote};
+use crate::artifact::{lists, patch};
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::deploy::is_good;
-use crate::step::{Action, Task};
 
 /// What is sent to one host.
 #[derive(Clone, Debug)]
@@ -21,6 +19,8 @@ pub struct Transfer {
     pub tree: Arc<Tree>,
     /// How it differs from the live release.
     pub difference: Difference,
+    /// How the host comes to the release's lists.
+    pub lists: Lists,
     /// The large files of which only parts are sent.
     pub patches: Vec<Patch>,
     /// The paths of the live release that are gone from the new one.
@@ -33,6 +33,18 @@ pub struct Transfer {
     pub streams: usize,
     /// What is known of the link.
     pub link: Link,
+}
+
+/// How a host comes to the lists of a release: its manifest, its checksums and what is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// They are sent as they are.
+    Sent,
+    /// It makes them of what is sent, and of the live release's manifest where they are `based` on that.
+    Made {
+        /// Whether they are.
+        based: bool,
+    },
 }
 
 /// What decides how streams to a host are written.
@@ -126,12 +138,15 @@ pub struct Sending<'a> {
     pub hosts: usize,
 }
 
+/// What the live release on a host was made of. A manifest that does not parse is one that we do not have.
+fn base(facts: &Facts) -> Manifest {
+    let usable = facts.live().is_some_and(|live| is_good(facts, &live));
+    if usable { Manifest::parse(&facts.manifest).unwrap_or_default() } else { Manifest::default() }
+}
+
 /// What the live release on a host holds, as far as it can be relied on: what was touched since is left out.
 pub fn held(facts: &Facts) -> Manifest {
-    // A manifest that does not parse is one that we do not have.
-    let usable = facts.live().is_some_and(|live| is_good(facts, &live));
-    let held = if usable { Manifest::parse(&facts.manifest).unwrap_or_default() } else { Manifest::default() };
-    held.without(|path| facts.may_differ(path))
+    base(facts).without(|path| facts.may_differ(path))
 }
 
 impl Sending<'_> {
@@ -146,10 +161,11 @@ impl Sending<'_> {
                 .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
             Arc::new(merged)
         };
-        let (old, had) = (held(self.facts), Chunks::parse(&self.facts.chunks));
+        let (base, had) = (base(self.facts), Chunks::parse(&self.facts.chunks));
+        let old = base.clone().without(|path| self.facts.may_differ(path));
         let patches = patch::patches(tree.manifest(), &old, &had, self.chunks);
-        // Only GNU tar copies a list of names that may hold any byte; elsewhere everything is sent.
-        let old = if self.facts.gnu_tar { old } else { Manifest::default() };
+        // Other programs than GNU's copy no list of paths: there everything is sent.
+        let old = if self.facts.gnu_cp { old } else { Manifest::default() };
         let difference = difference(tree.manifest(), &old);
         let removed = difference
             .removed
@@ -166,11 +182,12 @@ impl Sending<'_> {
             path: self.record(&part(patch)),
             ranges: patch.sent().collect(),
         });
+        let (lists, extra) = self.lists(&base, tree.manifest(), &difference);
         let packing = Packing {
             parts: parts.collect(),
             entries,
             prefix: self.layout.release_target(self.release),
-            extra: self.record_files(&tree, difference.keep_list(tree.manifest())),
+            extra,
             chunks: self.large(&tree, &had),
             time: self.time,
             tree: Arc::clone(&tree),
@@ -179,7 +196,7 @@ impl Sending<'_> {
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
         let link = Link { coding, far, hosts: self.hosts };
-        Ok(Transfer { tree, difference, patches, removed, pieces, lots, streams, link })
+        Ok(Transfer { tree, difference, lists, patches, removed, pieces, lots, streams, link })
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -187,13 +204,18 @@ impl Sending<'_> {
         format!(".ship/releases/{}/{name}", self.release)
     }
 
-    /// Memory files that ship keeps beside the release: its manifest, checksums and the list to reuse.
-    fn record_files(&self, tree: &Tree, keep: Vec<u8>) -> Vec<MemoryFile> {
-        vec![
-            MemoryFile::new(self.record("manifest"), 0o600, tree.manifest().to_bytes()),
-            MemoryFile::new(self.record("sums"), 0o600, tree.manifest().sums()),
-            MemoryFile::new(self.record("keep"), 0o600, keep),
-        ]
+    /// The lists of the release, and what is sent for them.
+    fn lists(&self, base: &Manifest, new: &Manifest, difference: &Difference) -> (Lists, Vec<MemoryFile>) {
+        let file = |name, bytes| MemoryFile::new(self.record(name), 0o600, bytes);
+        let awk = self.facts.program("awk").is_some();
+        match lists::lists(base, new, &difference.unchanged).filter(|_| awk) {
+            Some(text) => (Lists::Made { based: lists::is_based(&text) }, vec![file("lists", text)]),
+            None => {
+                let keep = difference.keep_list(new);
+                let all = vec![file("manifest", new.to_bytes()), file("sums", new.sums()), file("keep", keep)];
+                (Lists::Sent, all)
+            }
+        }
     }
 
     /// The chunks of the release's large files that are known, and where all of them are written.
@@ -215,82 +237,8 @@ impl Sending<'_> {
 }
 
 /// The name in the record of what is sent for `patch`.
-fn part(patch: &Patch) -> String {
+pub(super) fn part(patch: &Patch) -> String {
     format!("part-{}", patch.entry)
-}
-
-/// Receives the transfer, takes from the live release what it can, and verifies every file.
-pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, transfer: &Transfer) -> Vec<Task> {
-    let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
-    let record = layout.record(release);
-    let folder = layout.release(release);
-    // What was taken from a release that turns out to be damaged makes the new one damaged.
-    let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
-    if let Some(live) = source.as_ref().filter(|_| !transfer.difference.unchanged.is_empty()) {
-        let copy = Command::shell(format!(
-            "set -e; umask 0; cd {old}; tar -cf - --null --no-recursion -T {keep} | tar -xpof - -C {new}",
-            old = quote(&layout.release(live)),
-            keep = quote(&format!("{record}/keep")),
-            new = quote(&folder),
-        ));
-        tasks.push(Task::own("Copy unchanged files from the live release", copy));
-    }
-    if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
-        let all: Vec<String> = transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, &record)).collect();
-        let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
-        tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
-    }
-    if !transfer.pieces.is_empty() {
-        let command = super::lot::assemble(layout, release, time, &transfer.tree, &transfer.pieces);
-        tasks.push(Task::own("Put very large files in their place", command));
-    }
-    if transfer.tree.manifest().files() > 0 {
-        // What was copied came from a release that nobody can trust any more: the next deploy sends everything.
-        let distrust = source.map(|live| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(&live)))));
-        // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
-        // must have a later time than `verified`.
-        let check = Command::shell(format!(
-            "sha256sum -c {record}/sums >{record}/check || {{ grep -v ': OK$' {record}/check; {distrust}exit 70; }}; : >{record}/verified\n\
-             n=0; while [ $n -lt 1000 ] && : >{record}/check && [ -z \"$(find {record}/check -cnewer {record}/verified)\" ]; do n=$((n + 1)); done; rm {record}/check",
-            record = quote(&record),
-            distrust = distrust.unwrap_or_default(),
-        ))
-        .directory(folder);
-        let task = Task::own("Verify the release", check);
-        tasks.push(task.meanings(&[(
-            70,
-            "files on the host are not what was sent; nothing was published, and the next deploy sends every file",
-        )]));
-    }
-    tasks
-}
-
-/// Shell text that puts one file together in the release's folder, `$old` being the live release.
-///
-/// `tail -c +N` and `head -c` are in POSIX or in every system's head; both seek in a file rather than read it.
-fn rebuild(patch: &Patch, transfer: &Transfer, record: &str) -> Option<String> {
-    let entry = transfer.tree.manifest().entries().get(patch.entry)?;
-    let Kind::File { mode, .. } = entry.kind else { return None };
-    let path = std::str::from_utf8(&entry.path).ok()?;
-    let mut sent: u64 = 0;
-    let pieces: Vec<String> = patch
-        .segments
-        .iter()
-        .map(|segment| match segment {
-            Segment::Had(range) => format!("tail -c +{} \"$old/$f\" | head -c {}", range.offset + 1, range.length),
-            Segment::Sent(range) => {
-                let piece = format!("tail -c +{} \"$p\" | head -c {}", sent + 1, range.length);
-                sent += range.length;
-                piece
-            }
-        })
-        .collect();
-    Some(format!(
-        "f={} p={}\n{{ {}; }} >\"./$f\"; chmod {mode:04o} \"./$f\"; rm \"$p\"",
-        quote(path),
-        quote(&format!("{record}/{}", part(patch))),
-        pieces.join("; "),
-    ))
 }
 
 #[cfg(test)]
