@@ -199,6 +199,8 @@ pub struct Survey<'a> {
     pub settings: &'a [String],
     /// Whether the live release's manifest is wanted, and the SHA-256 of those that this machine has.
     pub manifest: Option<&'a [String]>,
+    /// Whether the files of releases are hard links: then each link that comes or goes sets their ctime.
+    pub read_only: bool,
 }
 
 /// What comes before the SHA-256 of a manifest that a host does not send.
@@ -290,15 +292,22 @@ impl Survey<'_> {
 
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file.
     fn touched(&self) -> Command {
-        self.of_live_release("[ ! -e \"$r/verified\" ] || find current/ -cnewer \"$r/verified\" -print0")
+        self.of_live_release(&format!("[ ! -e \"$r/verified\" ] || find current/ {} -print0", self.changed()))
+    }
+
+    /// What `find` asks of what was changed since the live release was verified. Where files are shared, their ctime
+    /// says nothing, and their times of modification have to do.
+    fn changed(&self) -> &'static str {
+        if self.read_only { "-newer \"$r/verified\"" } else { "-cnewer \"$r/verified\"" }
     }
 
     /// What is gone leaves its trace in its folder alone.
     fn listed(&self) -> Command {
-        self.of_live_release(
-            "[ ! -e \"$r/verified\" ] || find current/ -type d -cnewer \"$r/verified\" -print0 | \
+        self.of_live_release(&format!(
+            "[ ! -e \"$r/verified\" ] || find current/ -type d {} -print0 | \
              xargs -0 sh -c '[ $# = 0 ] || find \"$@\" -mindepth 1 -maxdepth 1 -print0' sh",
-        )
+            self.changed()
+        ))
     }
 
     /// `text` in `deploy_to`, where `$r` is the record of the live release.
@@ -506,6 +515,7 @@ mod tests {
             files: &[file("it's there"), file("not/there"), file("")],
             settings: &[],
             manifest: Some(&[]),
+            read_only: false,
         };
         std::fs::write(file("it's there"), "x").expect("a file");
         let facts = Facts::parse(&run(&survey));
@@ -545,6 +555,7 @@ mod tests {
             files: &[],
             settings: &[],
             manifest: Some(&[]),
+            read_only: false,
         };
         let facts = Facts::parse(&run(&survey));
         assert_eq!(facts.current, Current::Link { target: format!("releases/{id}"), exists: true });

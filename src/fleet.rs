@@ -208,6 +208,8 @@ pub struct Question {
     pub settings: Vec<String>,
     /// Whether the live release's manifest is wanted, and the SHA-256 of those that this machine has.
     pub manifest: Option<Arc<[String]>>,
+    /// Whether the files of releases are shared among them.
+    pub read_only: bool,
 }
 
 impl Question {
@@ -219,6 +221,7 @@ impl Question {
             files: &self.files,
             settings: &self.settings,
             manifest: self.manifest.as_deref(),
+            read_only: self.read_only,
         };
         survey.commands()
     }

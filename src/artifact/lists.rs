@@ -78,12 +78,13 @@ fn between(base: &Manifest, new: &Manifest, copied: &[usize]) -> Vec<u8> {
 
 /// The program for `awk`: it reads [`lists`] and then the host's manifest, or nothing, and writes `manifest`, `sums` for
 /// `sha256sum -c`, and `copied`, a path on each line, in the folder where it runs. In the C locale, so that bytes count.
+/// Where `linked` is 1, what is copied is left out of `sums`: it was verified under its other name.
 pub const PROGRAM: &str = r#"
 function put(text, copied,    at) {
     print text >"manifest"
     if (text ~ /^file /) {
         at = 11 + index(substr(text, 11), " ")
-        print substr(text, at, 64) "  " substr(text, at + 65) >"sums"
+        if (!copied || !linked) print substr(text, at, 64) "  " substr(text, at + 65) >"sums"
         if (copied) print substr(text, at + 65) >"copied"
     } else if (copied && text ~ /^link /) print substr(text, 6, index(text, "\t") - 6) >"copied"
 }
@@ -118,14 +119,14 @@ mod tests {
     }
 
     /// What `awk` writes: the manifest, the sums and what is copied.
-    fn written(awk: &[&str], lists: &[u8], base: &Manifest) -> [Vec<u8>; 3] {
+    fn written(awk: &[&str], linked: bool, lists: &[u8], base: &Manifest) -> [Vec<u8>; 3] {
         let folder = tempfile::tempdir().unwrap();
         let base = if is_based(lists) { base.to_bytes() } else { Vec::new() };
         std::fs::write(folder.path().join("lists"), lists).unwrap();
         std::fs::write(folder.path().join("base"), base).unwrap();
         let output = Command::new(awk[0])
             .args(&awk[1..])
-            .args([PROGRAM, "lists", "base"])
+            .args(["-v", if linked { "linked=1" } else { "linked=0" }, PROGRAM, "lists", "base"])
             .env("LC_ALL", "C")
             .current_dir(&folder)
             .output()
@@ -140,10 +141,12 @@ mod tests {
         let paths = paths.filter(|entry| !matches!(entry.kind, Kind::Directory { .. }));
         let paths: Vec<u8> = paths.flat_map(|entry| [&entry.path[..], b"\n"].concat()).collect();
         assert!(!awks().is_empty());
-        for awk in awks() {
-            let [manifest, sums, listed] = written(&awk, &lists, base).map(|bytes| String::from_utf8(bytes).unwrap());
+        for (awk, linked) in awks().iter().flat_map(|awk| [(awk, false), (awk, true)]) {
+            let [manifest, sums, listed] =
+                written(awk, linked, &lists, base).map(|bytes| String::from_utf8(bytes).unwrap());
             assert_eq!(manifest.as_bytes(), new.to_bytes(), "{awk:?}: {manifest}");
-            assert_eq!(sums.as_bytes(), new.sums(), "{awk:?}: {sums}");
+            let wanted = |index: usize| !linked || !copied.contains(&index);
+            assert_eq!(sums.as_bytes(), new.sums(wanted), "{awk:?}: {sums}");
             assert_eq!(listed.as_bytes(), paths, "{awk:?}: {listed}");
         }
     }

@@ -169,14 +169,17 @@ impl Manifest {
         hex(&hash.finalize())
     }
 
-    /// The files for `sha256sum -c`, run in the release's folder.
+    /// The files for `sha256sum -c`, run in the release's folder; those whose index is `wanted`.
     ///
     /// A name with a newline or backslash is escaped as GNU coreutils does; BusyBox does not understand
     /// that ([`Manifest::has_escaped_sums`]).
-    pub fn sums(&self) -> Vec<u8> {
+    pub fn sums(&self, wanted: impl Fn(usize) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
-        for entry in &self.entries {
+        for (index, entry) in self.entries.iter().enumerate() {
             let Kind::File { sha256, .. } = &entry.kind else { continue };
+            if !wanted(index) {
+                continue;
+            }
             if needs_escape(&entry.path) {
                 text.push(b'\\');
             }
@@ -364,7 +367,7 @@ mod tests {
         let manifest = Manifest::new(entries);
         assert!(manifest.has_escaped_sums());
         let list = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(list.path(), manifest.sums()).unwrap();
+        std::fs::write(list.path(), manifest.sums(|_| true)).unwrap();
         let output = std::process::Command::new("sha256sum")
             .args(["--check", "--strict", "--quiet"])
             .arg(list.path())

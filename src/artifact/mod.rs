@@ -43,7 +43,7 @@ pub use pack::{Packing, Parts};
 pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use piece::Piece;
-pub use scan::{Part, ScanOptions, scan};
+pub use scan::{Part, ScanOptions, scan, unwritable};
 pub use shared::{Room, Shared};
 pub use stream::{Body, Tally};
 pub use tree::{Tree, TreeProblem};

@@ -23,6 +23,8 @@ pub struct Part {
 pub struct ScanOptions {
     /// Take symlinks that are absolute or lead out of the release as they are; otherwise they are problems.
     pub allow_escaping_links: bool,
+    /// Files lose their write permission.
+    pub read_only: bool,
     /// The file that remembers digests by size, mtime, ctime and inode; made when missing.
     pub index: Option<PathBuf>,
 }
@@ -47,8 +49,20 @@ pub fn scan(parts: &[Part], options: &ScanOptions) -> Result<Tree, Vec<TreeProbl
     if !problems.is_empty() {
         return Err(problems);
     }
-    let entries = hash(found, &roots, options.index.as_deref())?;
+    let mut entries = hash(found, &roots, options.index.as_deref())?;
+    if options.read_only {
+        for (entry, _) in &mut entries {
+            if let Kind::File { mode, .. } = &mut entry.kind {
+                *mode = unwritable(*mode);
+            }
+        }
+    }
     Ok(Tree::new(entries, roots))
+}
+
+/// `mode` of a file that nobody may write to.
+pub fn unwritable(mode: u32) -> u32 {
+    mode & !0o222
 }
 
 /// One entry for each path. Folders of several parts become one; anything else is a problem.
@@ -229,7 +243,7 @@ mod tests {
     fn links_that_lead_out_can_be_allowed() {
         let folder = folder(&["x"]);
         symlink("/usr/bin/python3", folder.path().join("python")).unwrap();
-        let options = ScanOptions { allow_escaping_links: true, index: None };
+        let options = ScanOptions { allow_escaping_links: true, ..ScanOptions::default() };
         let tree = scan(&[part(folder.path(), "", &[])], &options).unwrap();
         assert_eq!(tree.manifest().files(), 2);
     }

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind};
 use crate::event::{Action, Event, Phase};
 use crate::execute::local;
 use crate::facts::{Facts, Info};
-use crate::fleet::{self, Member};
+use crate::fleet::{self, Member, Question};
 use crate::layout::ReleaseId;
 use crate::plan::deploy::{Common, HostInput, plan};
 use crate::plan::render::{Filter, PlannedStep};
@@ -260,7 +260,8 @@ async fn prepare(
         .zip(&project.selection.hosts)
         .map(|(steps, host)| {
             let shared = project.shared(host, &release)?;
-            Ok(question(steps, shared.files, Some(Arc::clone(&digests))))
+            let asked = question(steps, shared.files, Some(Arc::clone(&digests)));
+            Ok(Question { read_only: project.recipe.read_only, ..asked })
         })
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
@@ -300,6 +301,7 @@ async fn prepare(
             by: machine.who(),
         },
         keep_releases: project.inventory.keep_releases,
+        read_only: project.recipe.read_only,
         batches: batch.sizes(project.selection.hosts.len()),
         max_failures: usize::try_from(change.max_failures.unwrap_or(project.selection.max_failures))
             .unwrap_or(usize::MAX),
@@ -422,7 +424,11 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
         let tree = match known.get(&key) {
             Some(tree) => Arc::clone(tree),
             None => {
-                let options = ScanOptions { allow_escaping_links: false, index: Some(project.records().join("index")) };
+                let options = ScanOptions {
+                    allow_escaping_links: false,
+                    read_only: project.recipe.read_only,
+                    index: Some(project.records().join("index")),
+                };
                 let tree = scan(&parts, &options).map(Arc::new).map_err(|found| {
                     let all: Vec<String> = found.iter().map(|problem| format!("  {problem}")).collect();
                     Stop::Error(Error::usage(format!("these files cannot be deployed:\n{}", all.join("\n"))))

@@ -101,7 +101,7 @@ pub fn question(steps: &[PlannedStep], mut shared: Vec<String>, manifest: Option
     let files = steps.iter().filter_map(|planned| planned.step.host_file()).map(str::to_owned).collect();
     let settings: Vec<String> = steps.iter().flat_map(|planned| planned.step.env_files()).cloned().collect();
     shared.extend(settings.iter().cloned());
-    Question { programs: programs(steps), shared, files, settings, manifest }
+    Question { programs: programs(steps), shared, files, settings, manifest, read_only: false }
 }
 
 /// What templates know of a release that is on a host.

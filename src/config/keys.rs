@@ -232,6 +232,12 @@ pub static RECIPE: Table = Table {
             "folders of the checkout that are kept between builds",
         ),
         key(
+            "read_only",
+            KeyKind::Boolean,
+            Absent::Default("`false`"),
+            "no program changes an uploaded file: files lose their write permission, and those that did not change are hard links to the release before instead of copies",
+        ),
+        key(
             "services",
             KeyKind::Strings,
             Absent::None,

@@ -27,6 +27,8 @@ pub struct Recipe {
     pub exclude: Vec<String>,
     /// Folders of the checkout that are kept between builds.
     pub caches: Vec<String>,
+    /// Whether no program changes an uploaded file, so that releases may share them.
+    pub read_only: bool,
     /// systemd units for `ship status`, `ship logs` and `ship service`; templates.
     pub services: Vec<Node>,
     /// The settings file of `ship env` below `shared/`, where it is not `.env`; a template.

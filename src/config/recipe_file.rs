@@ -37,6 +37,7 @@ fn tables(name: &str, origin: Origin, document: &Node, problems: &mut Problems) 
     let shared_table = reader.node("shared");
     let exclude = patterns(&mut reader, "exclude");
     let caches = caches(&mut reader);
+    let read_only = reader.boolean("read_only").unwrap_or(false);
     let services = strings(&mut reader, "services");
     let env_file = env_file(&mut reader);
     let phases: Vec<(Phase, Vec<&Node>)> =
@@ -61,6 +62,7 @@ fn tables(name: &str, origin: Origin, document: &Node, problems: &mut Problems) 
         shared,
         exclude,
         caches,
+        read_only,
         services,
         env_file,
         steps,

@@ -30,6 +30,8 @@ pub struct Common {
     pub info: Info,
     /// How many releases are kept.
     pub keep_releases: u32,
+    /// Whether no program changes an uploaded file, so that releases may share them.
+    pub read_only: bool,
     /// The sizes of batches, in order.
     pub batches: Vec<usize>,
     /// How many hosts may fail.
@@ -162,6 +164,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         tree: &host.tree,
         settings: &host.settings,
         chunks: &host.chunks,
+        read_only: common.read_only,
         hosts,
     };
     let transfer = sending.transfer().map_err(|text| vec![obstacle(text)])?;

@@ -25,7 +25,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         )]));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.difference.unchanged.is_empty()) {
-        tasks.push(Task::own("Copy unchanged files from the live release", copy(layout, live, &folder, &record)));
+        let (name, text) = if transfer.read_only {
+            ("Link unchanged files to the live release", link(&folder, &record))
+        } else {
+            ("Copy unchanged files from the live release", copy("", &folder, &record))
+        };
+        tasks.push(Task::own(name, Command::shell(format!("umask 0; {text}")).directory(layout.release(live))));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
         let all: Vec<String> = transfer.patches.iter().filter_map(|patch| rebuild(patch, transfer, &record)).collect();
@@ -56,25 +61,36 @@ fn write_lists(record: &str, live: Option<&str>, transfer: &Transfer) -> Command
     let distrust = live.map(|live| format!("rm -f {}; ", quote(&format!("{live}/verified")))).unwrap_or_default();
     let base = live.map_or("/dev/null".to_owned(), |live| format!("{live}/manifest"));
     let text = format!(
-        "umask 077; : >sums; : >copied; LC_ALL=C awk {program} lists {base} && \
+        "umask 077; : >sums; : >copied; LC_ALL=C awk -v linked={linked} {program} lists {base} && \
          [ \"$(sha256sum <manifest)\" = '{digest}  -' ] || {{ {distrust}exit 71; }}\n\
          tr '\\n' '\\0' <copied >keep; rm copied lists",
         program = quote(lists::PROGRAM),
+        linked = u8::from(transfer.read_only),
         base = quote(&base),
         digest = transfer.tree.manifest().digest(),
     );
     Command::shell(text).directory(record)
 }
 
-/// Copies the files of the record's list from the release `live`: as clones where the file system can, so that a file
-/// that is changed in one release never changes in another. Links are copied as links.
-fn copy(layout: &Layout, live: &ReleaseId, folder: &str, record: &str) -> Command {
-    let text = format!(
-        "umask 0; xargs -0 -r cp -P --preserve=mode,timestamps --parents --reflink=auto -t {folder} -- <{keep}",
+/// Copies the files of the record's list from the live release, in whose folder it runs: as clones where the file system
+/// can, so that a file that is changed in one release never changes in another. Links are copied as links.
+fn copy(options: &str, folder: &str, record: &str) -> String {
+    format!(
+        "xargs -0 -r cp -P {options}--preserve=mode,timestamps --parents --reflink=auto -t {folder} -- <{keep}",
         folder = quote(folder),
         keep = quote(&format!("{record}/keep")),
-    );
-    Command::shell(text).directory(layout.release(live))
+    )
+}
+
+/// Makes hard links of the files of the record's list, where the recipe says that nothing changes them. Another user's
+/// files cannot be linked (`fs.protected_hardlinks` in proc(5)): they are copied.
+fn link(folder: &str, record: &str) -> String {
+    format!(
+        "xargs -0 -r cp -Pl --parents -t {folder} -- <{keep} 2>/dev/null || {copy}",
+        folder = quote(folder),
+        keep = quote(&format!("{record}/keep")),
+        copy = copy("--remove-destination ", folder, record),
+    )
 }
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its
@@ -94,7 +110,7 @@ fn verify(record: &str, digest: &str, distrusted: Option<&str>, openssl: bool) -
     // must have a later time than `verified`, which is the time when the verification began.
     format!(
         "r={record}; echo {digest} >\"$r/began\"\n\
-         {fast}sha256sum -c \"$r/sums\" >\"$r/check\" || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
+         [ ! -s \"$r/sums\" ] || {fast}sha256sum -c \"$r/sums\" >\"$r/check\" || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
          n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -cnewer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\"",
         record = quote(record),
@@ -151,6 +167,8 @@ mod tests {
         host: tempfile::TempDir,
         /// Programs that the host is taken not to have.
         without: &'static [&'static str],
+        /// What the recipe says.
+        read_only: bool,
     }
 
     fn id(number: u32) -> ReleaseId {
@@ -175,6 +193,7 @@ mod tests {
                 project: tempfile::tempdir().expect("a project"),
                 host: tempfile::tempdir().expect("a host"),
                 without,
+                read_only: false,
             };
             for folder in ["releases", ".ship/releases"] {
                 fs::create_dir_all(place.root().join(folder)).expect("the folders that setup makes");
@@ -198,7 +217,7 @@ mod tests {
 
         fn tree(&self) -> Tree {
             let part = Part { from: self.project.path().to_owned(), to: String::new(), exclude: Vec::new() };
-            scan(&[part], &ScanOptions::default()).expect("a tree")
+            scan(&[part], &ScanOptions { read_only: self.read_only, ..ScanOptions::default() }).expect("a tree")
         }
 
         fn survey(&self, known: &[String]) -> Facts {
@@ -210,6 +229,7 @@ mod tests {
                 files: &[],
                 settings: &[],
                 manifest: Some(known),
+                read_only: self.read_only,
             };
             let outputs: Vec<Vec<u8>> = survey.commands().iter().map(|command| shell(command, None).stdout).collect();
             let mut facts = Facts::parse(&outputs);
@@ -229,6 +249,7 @@ mod tests {
                 tree: &tree,
                 settings: &[],
                 chunks: &chunks,
+                read_only: self.read_only,
                 hosts: 1,
             };
             let transfer = sending.transfer().expect("a transfer");
@@ -345,6 +366,41 @@ mod tests {
             assert!(String::from_utf8_lossy(&output.stdout).contains("d/same"), "{output:?}");
             let (third, result) = place.deploy(3, &place.survey(&[]));
             assert!(result.is_ok() && third.difference.unchanged.is_empty(), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn releases_of_a_read_only_tree_share_what_did_not_change() {
+        for (mut place, odd) in ways() {
+            place.read_only = true;
+            fill(&place, odd);
+            place.deploy(1, &place.survey(&[])).1.expect("a release");
+            let file = |number, name: &str| fs::metadata(place.release(number).join(name)).expect("the file");
+            assert_eq!(file(1, "d/same").mode() & 0o777, 0o444);
+            place.write("d/other", "changed");
+            let (second, result) = place.deploy(2, &place.survey(&[]));
+            assert!(result.is_ok(), "{result:?} {:?} {odd}", place.without);
+            assert_eq!(second.difference.bytes_to_send, "changed".len() as u64);
+            assert_eq!(file(1, "d/same").ino(), file(2, "d/same").ino());
+            assert_ne!(file(1, "d/other").ino(), file(2, "d/other").ino());
+            assert_eq!(fs::read(place.release(1).join("d/other")).expect("the file"), b"4");
+            let manifest = fs::read(place.record(2).join("manifest")).expect("the manifest");
+            assert_eq!(manifest, place.tree().manifest().to_bytes());
+
+            // Links that come and go change nothing, and nothing at all may have changed.
+            fs::remove_dir_all(place.release(1)).expect("it goes");
+            let (third, result) = place.deploy(3, &place.survey(&[]));
+            assert!(result.is_ok(), "{result:?} {:?} {odd}", place.without);
+            assert_eq!(third.difference.bytes_to_send, 0);
+            assert_eq!(file(2, "d/other").ino(), file(3, "d/other").ino());
+
+            // What is changed by force is sent again, as a file of its own.
+            let forced = place.release(3).join("d/same");
+            fs::set_permissions(&forced, fs::Permissions::from_mode(0o644)).expect("its mode");
+            fs::write(&forced, "by force").expect("the file");
+            let (fourth, result) = place.deploy(4, &place.survey(&[]));
+            assert!(result.is_ok() && fourth.difference.bytes_to_send == 1, "{result:?} {:?}", fourth.difference);
+            assert_eq!(fs::read(place.release(4).join("d/same")).expect("the file"), b"3");
         }
     }
 

@@ -495,6 +495,7 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
     let lot = Lot::archive(packing, format!("umask 077; mkdir {0} && cd {0}", quote(stage)));
     Transfer {
         lists: Lists::Sent,
+        read_only: false,
         tree,
         difference: Difference::default(),
         removed: Vec::new(),

@@ -68,6 +68,7 @@ mod tests {
             settings,
             chunks: &Chunks::default(),
             hosts: 6,
+            read_only: false,
         };
         sending.transfer().unwrap()
     }

@@ -7,7 +7,7 @@ use super::lot::{Lot, Pieces};
 use crate::artifact::{
     Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
 };
-use crate::artifact::{lists, patch};
+use crate::artifact::{lists, patch, unwritable};
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::deploy::is_good;
@@ -21,6 +21,8 @@ pub struct Transfer {
     pub difference: Difference,
     /// How the host comes to the release's lists.
     pub lists: Lists,
+    /// Whether what is unchanged becomes hard links instead of copies.
+    pub read_only: bool,
     /// The large files of which only parts are sent.
     pub patches: Vec<Patch>,
     /// The paths of the live release that are gone from the new one.
@@ -134,6 +136,8 @@ pub struct Sending<'a> {
     pub settings: &'a [MemoryFile],
     /// The chunks of the tree's large files of which the host has another version.
     pub chunks: &'a Chunks,
+    /// Whether no program changes an uploaded file, so that releases may share them.
+    pub read_only: bool,
     /// How many hosts are sent something at once.
     pub hosts: usize,
 }
@@ -157,7 +161,7 @@ impl Sending<'_> {
         } else {
             let merged = self
                 .tree
-                .with_files(self.settings)
+                .with_files(&self.settings())
                 .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
             Arc::new(merged)
         };
@@ -196,7 +200,25 @@ impl Sending<'_> {
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
         let link = Link { coding, far, hosts: self.hosts };
-        Ok(Transfer { tree, difference, lists, patches, removed, pieces, lots, streams, link })
+        Ok(Transfer {
+            tree,
+            difference,
+            lists,
+            read_only: self.read_only,
+            patches,
+            removed,
+            pieces,
+            lots,
+            streams,
+            link,
+        })
+    }
+
+    /// The settings, with the modes that they get.
+    fn settings(&self) -> Vec<MemoryFile> {
+        let mode = |mode| if self.read_only { unwritable(mode) } else { mode };
+        let settings = self.settings.iter();
+        settings.map(|file| MemoryFile::new(file.path(), mode(file.mode()), file.contents().to_vec())).collect()
     }
 
     /// A path in the release's record, relative to `deploy_to`.
@@ -212,7 +234,9 @@ impl Sending<'_> {
             Some(text) => (Lists::Made { based: lists::is_based(&text) }, vec![file("lists", text)]),
             None => {
                 let keep = difference.keep_list(new);
-                let all = vec![file("manifest", new.to_bytes()), file("sums", new.sums()), file("keep", keep)];
+                let verified = |index: usize| !self.read_only || difference.unchanged.binary_search(&index).is_err();
+                let sums = new.sums(verified);
+                let all = vec![file("manifest", new.to_bytes()), file("sums", sums), file("keep", keep)];
                 (Lists::Sent, all)
             }
         }
