@@ -28,7 +28,7 @@ pub fn project() -> io::Result<TempDir> {
 /// With everything that is wrong with the folder.
 pub fn read(folder: &Path, index: Option<&Path>) -> Result<Tree, String> {
     let part = Part { from: folder.to_path_buf(), to: String::new(), exclude: Vec::new() };
-    let options = ScanOptions { allow_escaping_links: false, index: index.map(Path::to_path_buf) };
+    let options = ScanOptions { index: index.map(Path::to_path_buf), ..ScanOptions::default() };
     scan(&[part], &options).map_err(|problems| format!("{problems:?}"))
 }
 
