@@ -7,6 +7,7 @@
 //! ([`Shared`]). In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
 //! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
+mod broadcast;
 pub mod chunk;
 pub mod coding;
 pub mod difference;
@@ -26,12 +27,12 @@ pub mod path;
 pub mod pattern;
 pub mod piece;
 mod scan;
-mod shared;
 pub mod source;
 mod stream;
 pub mod tree;
 mod walk;
 
+pub use broadcast::{Room, Shared};
 pub use chunk::Chunks;
 pub use coding::Coding;
 pub use difference::{Difference, difference};
@@ -44,7 +45,6 @@ pub use patch::Patch;
 pub use pattern::check_pattern;
 pub use piece::Piece;
 pub use scan::{Part, ScanOptions, scan, unwritable};
-pub use shared::{Room, Shared};
 pub use stream::{Body, Tally};
 pub use tree::{Tree, TreeProblem};
 
