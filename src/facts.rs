@@ -17,6 +17,7 @@ mod detached;
 pub use detached::{Detached, DetachedState};
 pub mod found;
 pub mod images;
+mod interrupted;
 pub mod placeholders;
 pub mod written;
 
@@ -169,6 +170,8 @@ pub struct Facts {
     pub chunks: Vec<u8>,
     /// What cut uploads left of very large files, by their SHA-256: where each piece begins, and its bytes.
     pub incoming: BTreeMap<String, Vec<(u64, u64)>>,
+    /// The files of releases that were never finished: the SHA-256 of each by its path.
+    pub interrupted: BTreeMap<ReleaseId, BTreeMap<String, String>>,
     /// How long an answer takes, as far as that was seen.
     pub round_trip: Option<Duration>,
     /// Paths of the live release that were changed since, by the application or by hand. A folder, where what
@@ -197,8 +200,11 @@ pub struct Survey<'a> {
     pub files: &'a [String],
     /// Settings files in which to look for placeholders, relative to `shared/`.
     pub settings: &'a [String],
-    /// Whether the live release's manifest is wanted, and the SHA-256 of those that this machine has.
+    /// Whether it is wanted what of a new release is there: what interrupted uploads left, and the live release's
+    /// manifest, or its SHA-256 where it is one of those that this machine has.
     pub manifest: Option<&'a [String]>,
+    /// Whether this run holds the deploy lock, so that nobody else works on a release.
+    pub held: bool,
     /// Whether the files of releases are hard links: then each link that comes or goes sets their ctime.
     pub read_only: bool,
 }
@@ -262,7 +268,9 @@ impl Survey<'_> {
              elif [ -e current ]; then echo current_other; fi\n\
              for r in releases/*; do [ -d \"$r\" ] && printf 'release %s\\n' \"${{r#releases/}}\"; done\n\
              for s in .ship/releases/*; do n=${{s#.ship/releases/}}\n\
-             [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"; v=\n\
+             [ -r \"$s/state\" ] && read -r v <\"$s/state\"; printf 'state %s %s\\n' \"$n\" \"$v\"\n\
+             {interrupted}\
+             v=\n\
              [ -r \"$s/info\" ] && read -r v <\"$s/info\" && printf 'info %s %s\\n' \"$n\" \"$v\"; v=\n\
              [ -r \"$s/compose.services.json\" ] && read -r v <\"$s/compose.services.json\" && printf 'services %s %s\\n' \"$n\" \"$v\"; v=; done\n\
              for f in .ship/incoming/*; do [ -f \"$f\" ] && printf 'incoming %s %s\\n' \"${{f##*/}}\" \"$(wc -c <\"$f\")\"; done\n\
@@ -274,6 +282,7 @@ impl Survey<'_> {
              :",
             root = quote(self.layout.root()),
             detached = detached::LOOK,
+            interrupted = if self.manifest.is_some() { interrupted::look(self.held) } else { String::new() },
         ))
     }
 
@@ -412,6 +421,11 @@ impl Facts {
                     self.incoming.entry(name.to_owned()).or_default().push((offset, length));
                 }
             }
+            "whole" => {
+                if let Some((id, path, sum)) = interrupted::read(value) {
+                    self.interrupted.entry(id).or_default().insert(path, sum);
+                }
+            }
             "placeholder" => {
                 if let Some((key, file)) = value.split_once(' ') {
                     self.placeholders.entry(file.to_owned()).or_default().push(key.to_owned());
@@ -515,6 +529,7 @@ mod tests {
             files: &[file("it's there"), file("not/there"), file("")],
             settings: &[],
             manifest: Some(&[]),
+            held: true,
             read_only: false,
         };
         std::fs::write(file("it's there"), "x").expect("a file");
@@ -555,6 +570,7 @@ mod tests {
             files: &[],
             settings: &[],
             manifest: Some(&[]),
+            held: true,
             read_only: false,
         };
         let facts = Facts::parse(&run(&survey));

@@ -213,7 +213,8 @@ pub struct Question {
 }
 
 impl Question {
-    fn commands(&self, layout: &Layout) -> Vec<Command> {
+    /// The commands, for a run that has `held` the deploy lock or has not.
+    fn commands(&self, layout: &Layout, held: bool) -> Vec<Command> {
         let survey = Survey {
             layout,
             programs: &self.programs,
@@ -221,6 +222,7 @@ impl Question {
             files: &self.files,
             settings: &self.settings,
             manifest: self.manifest.as_deref(),
+            held,
             read_only: self.read_only,
         };
         survey.commands()
@@ -240,7 +242,7 @@ pub async fn look_beside(
     beside: &[Vec<Command>],
 ) -> (Vec<(Facts, Vec<Answer>)>, Vec<Refused>) {
     let results = each(members, |index, member| {
-        let survey = questions.get(index).cloned().unwrap_or_default().commands(&member.layout);
+        let survey = questions.get(index).cloned().unwrap_or_default().commands(&member.layout, false);
         let beside = beside.get(index).cloned().unwrap_or_default();
         async move {
             let asked = survey.len();
@@ -364,7 +366,7 @@ async fn lock_and_look_at(
     let locking = acquire.len();
     let mut told = false;
     loop {
-        let batch = acquire.iter().cloned().chain(question.commands(&member.layout)).collect();
+        let batch = acquire.iter().cloned().chain(question.commands(&member.layout, true)).collect();
         let mut answers = ask(member.session.as_ref(), batch).await.map_err(|error| lost(member, &error))?;
         let refused = answers.iter().take(locking).position(|answer| !answer.success());
         let Some(index) = refused else {

@@ -1,7 +1,7 @@
 //! One host carries out tasks: commands travel together, events come back apart.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub struct Host {
     pub line: Option<Arc<Lifeline>>,
     /// What goes on alone on the hosts when this run is stopped at once.
     pub alone: Arc<Mutex<Vec<String>>>,
+    /// Set once its upload was cut, by a lost connection or because the run is stopped.
+    pub cut: Arc<AtomicBool>,
     /// How long its tasks took.
     pub times: Arc<Times>,
 }
@@ -106,7 +108,16 @@ impl Host {
     /// A host at the beginning of a run.
     pub fn new(name: String, session: Arc<dyn Session>, sink: Sink) -> Self {
         let next_task = Arc::new(AtomicU32::new(0));
-        Self { name, session, sink, next_task, line: None, alone: Arc::default(), times: Arc::default() }
+        Self {
+            name,
+            session,
+            sink,
+            next_task,
+            line: None,
+            alone: Arc::default(),
+            cut: Arc::default(),
+            times: Arc::default(),
+        }
     }
 
     /// Carries out `tasks` in order and stops at the first that fails or, once `cancel` is set, between two.
@@ -274,6 +285,10 @@ impl Host {
             TaskResult::Failed(failure) => Err(Stop::Failed { task: task.name.clone(), failure }),
             TaskResult::Done | TaskResult::Tolerated(_) => Ok(()),
         }
+    }
+
+    async fn interrupted(&self, running: Running) {
+        self.end(running, |running| TaskResult::Failed(running.failure("interrupted".to_owned(), None))).await;
     }
 
     async fn lost(&self, running: Option<Running>, task: &str, lost: Lost) -> Stop {

@@ -1,7 +1,7 @@
 //! Carries out a plan: phases, batches, put-back, cancellation.
 //!
 //! `prepare` on all hosts, a barrier, `publish` batch by batch, `finish`. If `prepare` fails anywhere, nothing
-//! is switched and what was prepared is removed. If `publish` fails on more hosts than may fail, every reached
+//! is switched and what was prepared is removed; what an upload that was cut has sent stays for the next deploy. If `publish` fails on more hosts than may fail, every reached
 //! host publishes the release that it had. Deliberately absent: deciding what happens (`plan`), showing it
 //! (`report`).
 
@@ -96,6 +96,8 @@ struct Execution {
     lost: BTreeSet<usize>,
     /// Hosts whose history is written and whose lock is free.
     closed: BTreeSet<usize>,
+    /// Whether what was uploaded stays for the next deploy.
+    kept: bool,
     began: Instant,
     standings: Arc<Mutex<Vec<Standing>>>,
 }
@@ -124,6 +126,7 @@ pub async fn execute(run: Run) -> Conclusion {
         hosts,
         lost: BTreeSet::new(),
         closed: BTreeSet::new(),
+        kept: false,
         began: Instant::now(),
         standings: Arc::clone(&standings),
     };
@@ -133,6 +136,9 @@ pub async fn execute(run: Run) -> Conclusion {
     };
     let standings = standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut conclusion = conclude(&plan, outcome, &standings);
+    if execution.kept {
+        conclusion.hints.push("what was uploaded is kept: the next `ship deploy` sends the rest".to_owned());
+    }
     // Followed to its end, nothing is left here.
     let alone = std::mem::take(&mut *alone.lock().unwrap_or_else(PoisonError::into_inner));
     if !alone.is_empty() {
@@ -157,6 +163,9 @@ impl Execution {
             let stop = self.run.cancel.child_token();
             let failed = self.prepare(&all, &stop).await;
             if !failed.is_empty() || self.run.cancel.is_cancelled() {
+                // What was sent in vain because of a failure goes; what a lost connection or a person cut goes on later.
+                self.kept = self.hosts.iter().any(|host| host.cut.load(Ordering::Relaxed))
+                    && !failed.iter().any(|(_, stop)| matches!(stop, Stop::Failed { .. }));
                 self.discard(&all, &failed).await;
                 let interrupted = self.run.cancel.is_cancelled();
                 return if interrupted { Outcome::Interrupted } else { Outcome::Failed };
@@ -312,6 +321,7 @@ impl Execution {
             next_task: Arc::clone(&host.next_task),
             line: host.line.clone(),
             alone: Arc::clone(&host.alone),
+            cut: Arc::clone(&host.cut),
             times: Arc::clone(&host.times),
         })
     }
@@ -334,16 +344,18 @@ impl Execution {
         self.set(index, progress, why);
     }
 
-    /// Removes what was prepared, everywhere. It is not a failure if that fails: the next deploy removes it.
+    /// Removes what was prepared, everywhere, but for what is kept. It is not a failure if that fails: the next deploy removes it.
     async fn discard(&mut self, hosts: &[usize], failed: &[(usize, Stop)]) {
         let mut set = JoinSet::new();
         for &index in hosts {
             let lost = failed.iter().any(|(stopped, stop)| *stopped == index && matches!(stop, Stop::Lost { .. }));
             let (Some(host), false) = (self.host(index), lost) else { continue };
             let plan = Arc::clone(&self.run.plan);
+            let kept = self.kept;
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return };
-                let tasks: Vec<Task> = own.discard.iter().cloned().map(Task::tolerated).collect();
+                let last = if kept { &own.keeping } else { &own.removal };
+                let tasks: Vec<Task> = own.discard.iter().chain(last).cloned().map(Task::tolerated).collect();
                 let _ = host.carry_out(Phase::Prepare, &tasks, None, &CancellationToken::new()).await;
             });
         }

@@ -161,6 +161,8 @@ fn plan(hosts: &[&str], batches: &[&[usize]], max_failures: usize) -> Plan {
                 finish: vec![task("finish").tolerated(), task("flaky").tolerated()],
                 put_back: vec![task("back-swap"), task("back-restart")],
                 discard: vec![task("discard")],
+                removal: Some(task("remove")),
+                keeping: Some(task("keep")),
                 prune: Vec::new(),
             })
             .map(|mut host| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::receive::receive;
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::Sending;
-use super::{HostPlan, Obstacle, Plan, compose_files, env_files, lot, prune, record, sharing};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, interrupted, lot, prune, record, sharing};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -168,7 +168,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         hosts,
     };
     let transfer = sending.transfer().map_err(|text| vec![obstacle(text)])?;
-    let needed = transfer.tree.manifest().bytes().saturating_add(transfer.twice()).saturating_add(SPARE);
+    let more = transfer.tree.manifest().bytes().saturating_sub(transfer.taken());
+    let needed = more.saturating_add(transfer.twice()).saturating_add(SPARE);
     if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
         return Err(vec![obstacle(format!(
             "{} has {} MiB free, and the release needs {} MiB with what must stay free",
@@ -246,10 +247,10 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         }
     };
     let mut discard = each(Phase::Prepare, &|step, context| step.discard(context, before.is_none()))?;
-    discard.push(Task::own("Remove what was prepared", record::remove(layout, &[&common.release])));
     if prepare.iter_mut().any(|task| task.detached().is_some()) {
-        discard.push(Task::own("Forget what was made in it", detach::discard(layout, &common.release)));
+        discard.push(Task::own("Forget what was made in the release", detach::discard(layout, &common.release)));
     }
+    let removal = Task::own("Remove what was prepared", record::remove(layout, &[&common.release]));
     Ok(HostPlan {
         host: host.name.clone(),
         layout: layout.clone(),
@@ -261,6 +262,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         finish,
         put_back,
         discard,
+        removal: Some(removal),
+        keeping: Some(interrupted::keep(layout, &common.release)),
         prune,
     })
 }

@@ -15,6 +15,7 @@ mod compose_files;
 pub mod deploy;
 pub mod env;
 pub mod env_files;
+pub mod interrupted;
 pub mod lot;
 pub mod prune;
 pub mod receive;
@@ -79,8 +80,12 @@ pub struct HostPlan {
     pub finish: Vec<Task>,
     /// After `publish` failed: publishes the release from before.
     pub put_back: Vec<Task>,
-    /// After `prepare` failed: removes what was prepared.
+    /// After `prepare` failed: removes what its steps made outside the release.
     pub discard: Vec<Task>,
+    /// Behind `discard`: removes the release.
+    pub removal: Option<Task>,
+    /// In its place, after an upload was cut: leaves what was sent to the next deploy.
+    pub keeping: Option<Task>,
     /// The releases that `finish` removes.
     pub prune: Vec<ReleaseId>,
 }

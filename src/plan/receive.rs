@@ -1,7 +1,7 @@
 //! What a host does with a transfer: it takes the rest from the live release, puts files together, and verifies all.
 
-use super::lot;
 use super::transfer::{Lists, Transfer, part};
+use super::{interrupted, lot};
 use crate::artifact::patch::Segment;
 use crate::artifact::{Kind, Patch, lists};
 use crate::command::{Command, quote};
@@ -14,6 +14,7 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
     let record = layout.record(release);
     let folder = layout.release(release);
+    tasks.extend(interrupted::task(layout, release, &transfer.taken));
     // What was taken from a release that turns out to be damaged makes the new one damaged.
     let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
     if let Lists::Made { based } = transfer.lists {
@@ -43,9 +44,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     }
     if transfer.tree.manifest().files() > 0 {
         let openssl = facts.program("openssl").is_some() && !transfer.tree.manifest().has_escaped_sums();
-        let distrusted = source.map(|live| layout.record(&live));
+        let rely_no_more =
+            |live: &ReleaseId| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(live))));
+        let distrust =
+            source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let digest = transfer.tree.manifest().digest();
-        let check = Command::shell(verify(&record, &digest, distrusted.as_deref(), openssl)).directory(folder);
+        let check = Command::shell(verify(&record, &digest, &distrust, openssl)).directory(folder);
         let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(
             70,
@@ -94,18 +98,17 @@ fn link(folder: &str, record: &str) -> String {
 }
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its
-/// manifest then. It fails with 70 and names the files that differ; then the release that files were copied from, whose
-/// record is `distrusted`, is not relied on any more.
+/// manifest then. It fails with 70 and names the files that differ, after the shell text `distrust`: nothing that files
+/// came from is relied on any more.
 ///
 /// OpenSSL is several times faster than coreutils where the processor has instructions for SHA-256. `sha256sum` has the
 /// last word, so it does not matter what another version of it prints.
-fn verify(record: &str, digest: &str, distrusted: Option<&str>, openssl: bool) -> String {
+fn verify(record: &str, digest: &str, distrust: &str, openssl: bool) -> String {
     let fast = if openssl {
         r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
     } else {
         ""
     };
-    let distrust = distrusted.map(|old| format!("rm -f {}; ", quote(&format!("{old}/verified")))).unwrap_or_default();
     // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
     // must have a later time than `verified`, which is the time when the verification began.
     format!(
@@ -229,6 +232,7 @@ mod tests {
                 files: &[],
                 settings: &[],
                 manifest: Some(known),
+                held: true,
                 read_only: self.read_only,
             };
             let outputs: Vec<Vec<u8>> = survey.commands().iter().map(|command| shell(command, None).stdout).collect();

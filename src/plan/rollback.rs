@@ -185,6 +185,8 @@ fn host_plan(common: &Common, host: &HostInput<'_>) -> Result<HostPlan, Vec<Stri
         finish: Vec::new(),
         put_back,
         discard: Vec::new(),
+        removal: None,
+        keeping: None,
         prune: Vec::new(),
     })
 }

@@ -501,6 +501,7 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         removed: Vec::new(),
         patches: Vec::new(),
         pieces: Vec::new(),
+        taken: Vec::new(),
         lots: vec![lot],
         streams: 1,
         link: Link { coding: Coding::Plain, far: false, hosts: 1 },

@@ -140,6 +140,10 @@ fn files(out: &mut String, transfer: &Transfer, verbose: u8) {
         difference.unchanged.len(),
         transfer.bytes()
     ));
+    let taken: usize = transfer.taken.iter().map(|taken| taken.entries.len()).sum();
+    if taken > 0 {
+        out.push_str(&format!("    {taken} of them are there since an upload that was interrupted\n"));
+    }
     let patched = |index: usize| transfer.patches.iter().find(|patch| patch.entry == index).map(Patch::bytes);
     let shown = |entry: &Entry, sent: Option<u64>| match sent {
         Some(sent) => format!("{} ({sent} of {} bytes)", visible(&entry.path), entry.size()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interrupted::{self, Taken};
 use super::lot::{Lot, Pieces};
 use crate::artifact::{
     Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
@@ -29,6 +30,8 @@ pub struct Transfer {
     pub removed: Vec<String>,
     /// The very large files that come in pieces.
     pub pieces: Vec<Pieces>,
+    /// What interrupted uploads left of it on the host.
+    pub taken: Vec<Taken>,
     /// What travels, each in a channel of its own, in this order.
     pub lots: Vec<Lot>,
     /// How many of them at once.
@@ -85,7 +88,12 @@ impl Transfer {
         let whole = |patch: &Patch| self.tree.manifest().entries().get(patch.entry).map_or(0, manifest::Entry::size);
         let spared: u64 = self.patches.iter().map(|patch| whole(patch).saturating_sub(patch.bytes())).sum();
         let there: u64 = self.pieces.iter().map(Pieces::had).sum();
-        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there)
+        self.difference.bytes_to_send.saturating_sub(spared).saturating_sub(there).saturating_sub(self.taken())
+    }
+
+    /// The bytes of files that interrupted uploads left.
+    pub fn taken(&self) -> u64 {
+        self.taken.iter().map(|taken| taken.bytes(self.tree.manifest())).sum()
     }
 
     /// The most bytes that are on the host twice while pieces are put together.
@@ -167,7 +175,7 @@ impl Sending<'_> {
         };
         let (base, had) = (base(self.facts), Chunks::parse(&self.facts.chunks));
         let old = base.clone().without(|path| self.facts.may_differ(path));
-        let patches = patch::patches(tree.manifest(), &old, &had, self.chunks);
+        let mut patches = patch::patches(tree.manifest(), &old, &had, self.chunks);
         // Other programs than GNU's copy no list of paths: there everything is sent.
         let old = if self.facts.gnu_cp { old } else { Manifest::default() };
         let difference = difference(tree.manifest(), &old);
@@ -179,6 +187,8 @@ impl Sending<'_> {
             .collect();
         let streams = streams(self.facts.round_trip, self.hosts);
         let mut entries = difference.send_list(tree.manifest());
+        let taken = interrupted::take(tree.manifest(), &mut entries, self.facts);
+        patches.retain(|patch| entries.binary_search(&patch.entry).is_ok());
         entries.retain(|index| patches.iter().all(|patch| patch.entry != *index));
         let pieces = Pieces::of(&tree, &mut entries, &self.facts.incoming, streams);
         let parts = patches.iter().map(|patch| Parts {
@@ -186,7 +196,8 @@ impl Sending<'_> {
             path: self.record(&part(patch)),
             ranges: patch.sent().collect(),
         });
-        let (lists, extra) = self.lists(&base, tree.manifest(), &difference);
+        let (lists, mut extra) = self.lists(&base, tree.manifest(), &difference);
+        extra.extend(interrupted::lists(&taken, tree.manifest(), |name| self.record(name)));
         let packing = Packing {
             parts: parts.collect(),
             entries,
@@ -208,6 +219,7 @@ impl Sending<'_> {
             patches,
             removed,
             pieces,
+            taken,
             lots,
             streams,
             link,

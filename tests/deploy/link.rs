@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub struct Link {
     /// Where it begins.
     pub port: u16,
     sent: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -33,6 +34,8 @@ impl Link {
         let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
+        let broken: Arc<AtomicBool> = Arc::default();
+        let breaks = Arc::clone(&broken);
         let connections = AtomicUsize::new(0);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -44,12 +47,26 @@ impl Link {
                 }
                 let back = Kind { rate: 0, cut: 0, ..kind };
                 let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let counter = Arc::clone(&counter);
-                thread::spawn(move || carry(client, server, kind, &counter));
-                thread::spawn(move || carry(server2, client2, back, &AtomicU64::new(0)));
+                let (counter, breaks) = (Arc::clone(&counter), Arc::clone(&breaks));
+                thread::spawn(move || carry(client, server, kind, &counter, &breaks));
+                thread::spawn(move || carry(server2, client2, back, &AtomicU64::new(0), &AtomicBool::default()));
             }
         });
-        Self { port, sent }
+        Self { port, sent, broken }
+    }
+
+    /// Returns once so many bytes went to the server.
+    pub fn reaches(&self, bytes: u64) {
+        let began = Instant::now();
+        while self.sent() < bytes {
+            assert!(began.elapsed() < Duration::from_secs(60), "{} bytes went to the server", self.sent());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Cuts the connection as soon as more goes to the server. There is one.
+    pub fn breaks(&self) {
+        self.broken.store(true, Ordering::SeqCst);
     }
 
     /// How many bytes went to the server.
@@ -61,14 +78,14 @@ impl Link {
 type Late = Arc<(Mutex<VecDeque<(Instant, Vec<u8>)>>, Condvar)>;
 
 /// Carries what comes `from` one end to the other.
-fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64) {
+fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64, broken: &AtomicBool) {
     let late: Late = Arc::default();
     let writer = {
         let (late, to) = (Arc::clone(&late), to.try_clone().unwrap());
         thread::spawn(move || deliver(to, &late, kind.delay))
     };
     let mut buffer = vec![0; 64 * 1024];
-    let mut total = 0;
+    let (mut total, mut cut) = (0, false);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let count = if kind.cut == 0 { count } else { count.min(usize::try_from(kind.cut - total).unwrap()) };
         total += count as u64;
@@ -78,7 +95,8 @@ fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64) {
         }
         late.0.lock().unwrap().push_back((Instant::now(), buffer[..count].to_vec()));
         late.1.notify_all();
-        if kind.cut > 0 && total == kind.cut {
+        cut = broken.swap(false, Ordering::SeqCst) || (kind.cut > 0 && total == kind.cut);
+        if cut {
             let _ = from.shutdown(Shutdown::Both);
             break;
         }
@@ -87,7 +105,7 @@ fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64) {
     late.0.lock().unwrap().push_back((Instant::now(), Vec::new()));
     late.1.notify_all();
     let _ = writer.join();
-    let _ = to.shutdown(if kind.cut > 0 { Shutdown::Both } else { Shutdown::Write });
+    let _ = to.shutdown(if cut || kind.cut > 0 { Shutdown::Both } else { Shutdown::Write });
 }
 
 fn deliver(mut to: TcpStream, late: &Late, delay: Duration) {

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{Host, Running, Stop, advice, describe};
-use crate::event::{Stream, TaskResult};
+use crate::event::Stream;
 use crate::fleet::{Answer, ask};
 use crate::output::Lines;
 use crate::step::{Action, Derive, Poll, Sample, Task, Verdict};
@@ -61,8 +61,7 @@ impl Host {
                 () = cancel.cancelled() => {}
             }
             if cancel.is_cancelled() {
-                let status = "interrupted".to_owned();
-                self.end(running, |running| TaskResult::Failed(running.failure(status, None))).await;
+                self.interrupted(running).await;
                 return Err(Stop::Cancelled);
             }
             answer = match ask(self.session.as_ref(), vec![poll.probe.clone()]).await {

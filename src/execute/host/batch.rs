@@ -1,6 +1,8 @@
 //! What travels to a host together, and what comes back of each part of it.
 
 use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +13,7 @@ use crate::command::Command;
 use crate::event::{Event, Phase, TaskResult};
 use crate::fleet::Answer;
 use crate::plan::Transfer;
+use crate::plan::lot::Lot;
 use crate::session::{Body, Lost, Reply};
 use crate::step::{Action, Feed, Task};
 
@@ -97,14 +100,14 @@ impl Host {
     ) -> Result<Came, Stop> {
         if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
             let Some(transfer) = transfer else { return Ok(Came { tasks: batch.tasks.len(), ..Came::default() }) };
-            return match transfer.lots.as_slice() {
-                [lot] => {
-                    let body = lot.start(transfer.first_coding(), &Tally::default());
-                    let replies = self.session.feed(batch.commands(Some(transfer)), body);
-                    self.hear(phase, batch, replies, true, Some(lot.total()), &CancellationToken::new()).await
-                }
+            let came = match transfer.lots.as_slice() {
+                [lot] => self.send_lot(phase, batch, transfer, lot, cancel).await,
                 _ => self.send_lots(phase, batch, transfer, cancel).await,
             };
+            if matches!(came, Err(Stop::Lost { .. } | Stop::Cancelled)) {
+                self.cut.store(true, Ordering::Relaxed);
+            }
+            return came;
         }
         let (attempts, pause) = match batch.tasks.as_slice() {
             [single] => (single.attempts.max(1), single.pause),
@@ -126,6 +129,26 @@ impl Host {
         }
     }
 
+    /// Sends a batch with an upload in one lot, which ends where it is once the run is stopped.
+    async fn send_lot(
+        &self,
+        phase: Phase,
+        batch: &Batch,
+        transfer: &Transfer,
+        lot: &Lot,
+        cancel: &CancellationToken,
+    ) -> Result<Came, Stop> {
+        let tally = Tally::default();
+        let body = lot.start(transfer.first_coding(), &tally);
+        let replies = self.session.feed(batch.commands(Some(transfer)), body);
+        let mut heard = pin!(self.hear(phase, batch, replies, true, Some(lot.total()), cancel));
+        tokio::select! {
+            came = &mut heard => return came,
+            () = cancel.cancelled() => tally.stop(),
+        }
+        heard.await
+    }
+
     /// Sends a batch with an upload in several lots: what is before it has to be done before any of them begins.
     async fn send_lots(
         &self,
@@ -141,7 +164,7 @@ impl Host {
             self.hear(phase, &before, replies, true, None, cancel).await?;
         }
         if let Some(task) = batch.tasks.last() {
-            self.transfer(phase, task, transfer).await?;
+            self.transfer(phase, task, transfer, cancel).await?;
         }
         Ok(Came { tasks: batch.tasks.len(), ..Came::default() })
     }
@@ -232,6 +255,13 @@ impl Host {
                 Reply::Lost(_) if finished >= shown.len() && !batch.quiet.is_empty() => {
                     return Ok(Came { tasks: batch.tasks.len(), ..Came::default() });
                 }
+                // So ends the channel of an upload that was stopped.
+                Reply::Lost(_) if interrupted && total.is_some() => {
+                    if let Some(running) = running.take() {
+                        self.interrupted(running).await;
+                    }
+                    return Err(Stop::Cancelled);
+                }
                 Reply::Lost(lost) => {
                     let name = running.as_ref().map(|running| running.name.clone());
                     let next = || shown.get(finished).map(|task| task.name.clone());
@@ -250,7 +280,7 @@ impl Host {
             return Ok(Came { tasks: batch.tasks.len(), answer: None, quiet: false });
         }
         if let (Some(running), true) = (running.take(), interrupted) {
-            self.end(running, |running| TaskResult::Failed(running.failure("interrupted".to_owned(), None))).await;
+            self.interrupted(running).await;
             return Err(Stop::Cancelled);
         }
         if interrupted {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Host, Stop, advice, describe};
 use crate::artifact::Tally;
@@ -46,8 +47,14 @@ enum End {
 }
 
 impl Host {
-    /// Sends everything, or nothing that may be used.
-    pub(super) async fn transfer(&self, phase: Phase, task: &Task, transfer: &Transfer) -> Result<(), Stop> {
+    /// Sends everything, or nothing that may be used. It ends where it is once the run is stopped.
+    pub(super) async fn transfer(
+        &self,
+        phase: Phase,
+        task: &Task,
+        transfer: &Transfer,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stop> {
         let mut running = self.start(phase, task).await;
         let total = transfer.lots.iter().map(Lot::total).sum();
         transfer.lots.iter().for_each(Lot::look_ahead);
@@ -62,7 +69,17 @@ impl Host {
         let (news, mut heard) = mpsc::channel(16);
         let channels = transfer.streams.clamp(1, transfer.lots.len().max(1));
         let driving = tokio::spawn(drive(Arc::clone(&work), channels, news));
-        while let Some(said) = heard.recv().await {
+        let mut interrupted = false;
+        loop {
+            let said = tokio::select! {
+                said = heard.recv() => said,
+                () = cancel.cancelled(), if !interrupted => {
+                    interrupted = true;
+                    work.tally.stop();
+                    continue;
+                }
+            };
+            let Some(said) = said else { break };
             match said {
                 Some((stream, bytes)) => self.print(&mut running, stream, &bytes).await,
                 None => {
@@ -80,6 +97,10 @@ impl Host {
             End::Done => {
                 self.done(running).await;
                 Ok(())
+            }
+            _ if interrupted => {
+                self.interrupted(running).await;
+                Err(Stop::Cancelled)
             }
             End::Failed(status) => {
                 let advice = advice(task, &status);
