@@ -338,7 +338,7 @@ impl Attempt<'_> {
         let meter = Arc::new(Meter::default());
         // Who is there, the key exchange, and the service that logs in.
         meter.round_trips(3);
-        let connecting = connect_stream(Arc::new(ssh::settings(&self.expected)), wire, client);
+        let connecting = connect_stream(Arc::new(ssh::settings(&self.expected, self.route.patience)), wire, client);
         let mut handle = match deadline.bound(connecting).await {
             Ok(Ok(handle)) => handle,
             Ok(Err(error)) => return Err(self.trouble(&error, &seen, &greeting)),
