@@ -83,6 +83,23 @@ fn fifty_hosts_are_deployed_to_in_bounded_memory() {
 }
 
 #[test]
+fn two_hundred_hosts_are_deployed_to_from_one_process() {
+    let fleet = fleet(200);
+    for number in 0..20 {
+        fleet.write(&format!("d{number}/file"), noise(40 + number, 20_000));
+    }
+    fleet.commit("v1", &[]);
+    let (ran, peak) = watched(fleet.start(&["deploy"]));
+    ran.exits(0);
+    fleet.serves_exactly("v1");
+    let log = fleet.hosts()[0].server.log();
+    assert_eq!(log.matches("Accepted publickey").count(), 200);
+    assert!(!log.contains("MaxStartups"), "{log}");
+    assert!(peak.files < 300, "{peak:?}");
+    assert!(peak.memory < 150 * MIB, "{peak:?}");
+}
+
+#[test]
 fn fifty_hosts_behind_one_bastion_cost_it_one_login() {
     let names = names(50);
     let fleet = Fleet::on_few(&names.iter().map(String::as_str).collect::<Vec<_>>(), 5, strict);
