@@ -44,6 +44,17 @@ impl Patch {
         })
     }
 
+    /// Whether what the host has of the file is where it was.
+    pub fn keeps_places(&self) -> bool {
+        let mut at = 0;
+        self.segments.iter().all(|segment| {
+            let (Segment::Had(range) | Segment::Sent(range)) = segment;
+            let kept = range.offset == at;
+            at += range.length;
+            kept
+        })
+    }
+
     /// The bytes that are sent.
     pub fn bytes(&self) -> u64 {
         self.sent().map(|range| range.length).sum()

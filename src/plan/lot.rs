@@ -220,11 +220,15 @@ impl Lot {
     }
 }
 
+/// Seconds since 1970 for touch(1), in UTC: the same time on every host, as web servers make `ETag` of it.
+pub(super) fn stamp(time: i64) -> String {
+    jiff::Timestamp::from_second(time).unwrap_or_default().strftime("%Y%m%d%H%M.%S").to_string()
+}
+
 /// Puts files together from their pieces, in the release's folder.
 pub(super) fn assemble(layout: &Layout, release: &ReleaseId, time: i64, tree: &Tree, pieces: &[Pieces]) -> Command {
     let folder = layout.release_target(release);
-    // The same time on every host, as web servers make `ETag` of it.
-    let time = jiff::Timestamp::from_second(time).unwrap_or_default().strftime("%Y%m%d%H%M.%S").to_string();
+    let time = stamp(time);
     let mut lines = vec!["set -e; umask 077".to_owned()];
     for file in pieces {
         let mut all = file.extents.iter().map(|extent| file.path(extent));

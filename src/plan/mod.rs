@@ -19,6 +19,8 @@ pub mod interrupted;
 pub mod lot;
 pub mod prune;
 pub mod receive;
+#[cfg(test)]
+mod receive_tests;
 pub mod record;
 pub mod render;
 pub mod rights;
