@@ -3,9 +3,11 @@
 //!
 //! [`source`] gives a folder on this machine → [`tree`] reads it into a [`Manifest`] → [`difference`] with
 //! the manifest a host has, [`patch`] for large files of which only a part changed → [`pack`] streams what is
-//! missing, very large files as [`piece`]s, compressed ([`coding`]) while the stream waits for its link. In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
+//! missing, very large files as [`piece`]s, compressed ([`coding`]) while the stream waits for its link, and made once for hosts that need the same
+//! ([`Shared`]). In the same way [`image`] reads an archive of container images and [`load`] streams the layers that a host
 //! lacks. Deliberately absent: hosts (`session`), and what is done with the stream there (`step`).
 
+mod broadcast;
 pub mod chunk;
 pub mod coding;
 pub mod difference;
@@ -30,6 +32,7 @@ mod stream;
 pub mod tree;
 mod walk;
 
+pub use broadcast::{Room, Shared};
 pub use chunk::Chunks;
 pub use coding::Coding;
 pub use difference::{Difference, difference};

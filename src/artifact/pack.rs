@@ -79,6 +79,15 @@ impl Packing {
         entries.chain(extra).chain(parts).sum::<u64>() + END
     }
 
+    /// Whether it makes exactly the same bytes as `other`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { tree, entries, prefix, extra, parts, chunks, time } = self;
+        tree.is_same(&other.tree)
+            && (prefix, time, parts, chunks) == (&other.prefix, &other.time, &other.parts, &other.chunks)
+            && *entries == other.entries
+            && *extra == other.extra
+    }
+
     /// Starts a thread that makes the stream; it ends when the stream is done or dropped.
     pub fn start(self, coding: Coding, tally: &Tally) -> Body {
         stream::start(coding, tally, move |output| {

@@ -34,6 +34,12 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Whether it makes exactly the same bytes as `other`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { tree, entry, of, range } = self;
+        (entry, of, range) == (&other.entry, &other.of, &other.range) && tree.is_same(&other.tree)
+    }
+
     /// Starts a thread that makes the stream; it ends when the stream is done or dropped.
     pub fn start(self, coding: Coding, tally: &Tally) -> Body {
         stream::start(coding, tally, move |output| self.write(output))

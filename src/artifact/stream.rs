@@ -19,7 +19,7 @@ use super::path;
 pub type Body = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Bytes of one chunk.
-const CHUNK: usize = 128 * 1024;
+pub const CHUNK: usize = 128 * 1024;
 
 /// Chunks that may wait for the connection. Few: there may be many hosts with several streams each.
 const WAITING: usize = 2;
@@ -49,9 +49,22 @@ impl Tally {
         self.made.load(Ordering::Relaxed)
     }
 
+    /// So many more were.
+    pub fn add(&self, made: u64) {
+        self.made.fetch_add(made, Ordering::Relaxed);
+    }
+
     /// The streams end in an error as soon as they can: another one failed, so nobody needs them.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// An error once they are to end.
+    pub fn check(&self) -> io::Result<()> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("another part of it could not be sent"));
+        }
+        Ok(())
     }
 }
 
@@ -172,16 +185,14 @@ impl Output {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        if self.tally.stopped.load(Ordering::Relaxed) {
-            return Err(Stop::Failed(io::Error::other("another part of it could not be sent")));
-        }
+        self.tally.check().map_err(Stop::Failed)?;
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
         let made = chunk.len() as u64;
         let bytes = self.coder.code(chunk);
         let began = Instant::now();
         self.sender.blocking_send(Ok(bytes)).map_err(|_| Stop::Gone)?;
         self.coder.waited(began.elapsed());
-        self.tally.made.fetch_add(made, Ordering::Relaxed);
+        self.tally.add(made);
         Ok(())
     }
 

@@ -96,6 +96,11 @@ impl Tree {
         &self.manifest
     }
 
+    /// Whether both were read at once and have the same files in memory, so that all their bytes are the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.roots, &other.roots) && self.memory == other.memory
+    }
+
     /// The bytes of the file that entry `index` is.
     pub(super) fn content(&self, index: usize) -> Option<Content<'_>> {
         match self.origins.get(index)? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::receive::receive;
 use super::render::{Act, PlannedStep, gather, tasks};
 use super::transfer::Sending;
-use super::{HostPlan, Obstacle, Plan, compose_files, env_files, interrupted, lot, prune, record};
+use super::{HostPlan, Obstacle, Plan, compose_files, env_files, interrupted, lot, prune, record, sharing};
 use crate::artifact::{Chunks, MemoryFile, Tree};
 use crate::command::{Command, quote};
 use crate::event::{Action as RunAction, Phase};
@@ -89,6 +89,7 @@ pub fn plan(common: &Common, hosts: Vec<HostInput<'_>>) -> Result<Plan, Vec<Obst
     if !obstacles.is_empty() {
         return Err(obstacles);
     }
+    sharing::share(plans.iter_mut().filter_map(|plan| plan.transfer.as_mut()));
     Ok(Plan {
         action: RunAction::Deploy,
         app: common.app.clone(),

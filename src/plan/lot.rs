@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use crate::artifact::patch::Range;
 use crate::artifact::piece::{self, Extent};
-use crate::artifact::{Body, Coding, Kind, Packing, Patch, Piece, Tally, Tree, manifest};
+use crate::artifact::{Body, Coding, Kind, Packing, Patch, Piece, Shared, Tally, Tree, manifest};
 use crate::command::{Command, quote};
 use crate::layout::{Layout, ReleaseId};
 
 /// What one channel carries, and who takes it there.
 #[derive(Clone, Debug)]
 pub struct Lot {
-    content: Content,
+    content: Arc<Content>,
     /// Shell text that goes where it belongs.
     place: String,
+    /// What it has in common with lots of other hosts.
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,12 +36,12 @@ const SLOWEST_START: Duration = Duration::from_secs(600);
 impl Lot {
     /// An archive that is unpacked where the shell text `place` goes.
     pub fn archive(packing: Packing, place: String) -> Self {
-        Self { content: Content::Archive(packing), place }
+        Self { content: Arc::new(Content::Archive(packing)), place, shared: None }
     }
 
     /// What is in it, where it is an archive.
     pub fn packing(&self) -> Option<&Packing> {
-        match &self.content {
+        match &*self.content {
             Content::Archive(packing) => Some(packing),
             Content::Piece(..) => None,
         }
@@ -47,7 +49,7 @@ impl Lot {
 
     /// Its bytes, before they are compressed.
     pub fn total(&self) -> u64 {
-        match &self.content {
+        match &*self.content {
             Content::Archive(packing) => packing.total(),
             Content::Piece(piece, ..) => piece.range.length,
         }
@@ -56,7 +58,7 @@ impl Lot {
     /// What runs on the host.
     pub fn command(&self, coding: Coding) -> Command {
         let decoder = coding.decoder().map(|decoder| format!("{decoder} | ")).unwrap_or_default();
-        let reader = match &self.content {
+        let reader = match &*self.content {
             // Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
             Content::Archive(_) => "tar -xpof -".to_owned(),
             Content::Piece(_, path, false) => format!("cat >{path}"),
@@ -66,17 +68,36 @@ impl Lot {
         Command::shell(format!("{} && {decoder}{reader}", self.place)).timeout(patience)
     }
 
-    /// The stream.
-    pub fn start(self, coding: Coding, tally: &Tally) -> Body {
-        match self.content {
-            Content::Archive(packing) => packing.start(coding, tally),
-            Content::Piece(piece, ..) => piece.start(coding, tally),
+    /// The stream. Needs a tokio runtime.
+    pub fn start(&self, coding: Coding, tally: &Tally) -> Body {
+        let content = Arc::clone(&self.content);
+        let make = move |tally: &Tally| match &*content {
+            Content::Archive(packing) => packing.clone().start(coding, tally),
+            Content::Piece(piece, ..) => piece.clone().start(coding, tally),
+        };
+        match &self.shared {
+            Some(shared) => shared.start(coding, self.total(), tally, make),
+            None => make(tally),
         }
+    }
+
+    /// Whether it carries exactly the same bytes as `other`, wherever they are put.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&*self.content, &*other.content) {
+            (Content::Archive(one), Content::Archive(other)) => one.is_same(other),
+            (Content::Piece(one, ..), Content::Piece(other, ..)) => one.is_same(other),
+            (Content::Archive(_), Content::Piece(..)) | (Content::Piece(..), Content::Archive(_)) => false,
+        }
+    }
+
+    /// Makes it one of those that `shared` is sent to.
+    pub fn share(&mut self, shared: &Arc<Shared>) {
+        self.shared = Some(Arc::clone(shared));
     }
 
     /// Begins what takes a while, beside the lots that come before this one.
     pub fn look_ahead(&self) {
-        if let Content::Archive(packing) = &self.content {
+        if let Content::Archive(packing) = &*self.content {
             packing.look_ahead();
         }
     }
@@ -178,8 +199,9 @@ impl Pieces {
             let piece = Piece { tree: Arc::clone(tree), entry: *self.entries.first()?, of: self.of.clone(), range };
             // What cannot be gone on with is written anew.
             Some(Lot {
-                content: Content::Piece(piece, self.path(extent), extent.had > 0),
+                content: Arc::new(Content::Piece(piece, self.path(extent), extent.had > 0)),
                 place: format!("umask 077; cd {} && mkdir -p {INCOMING}", quote(layout.root())),
+                shared: None,
             })
         })
     }
@@ -218,7 +240,7 @@ pub(super) fn lots(layout: &Layout, tree: &Arc<Tree>, pieces: &[Pieces], packing
 impl Lot {
     /// A long piece as a short one and the rest, which the host appends.
     fn probed(self) -> Vec<Self> {
-        let Content::Piece(piece, path, append) = &self.content else { return vec![self] };
+        let Content::Piece(piece, path, append) = &*self.content else { return vec![self] };
         if piece.range.length <= 2 * PROBE {
             return vec![self];
         }
@@ -226,7 +248,8 @@ impl Lot {
         first.range.length = PROBE;
         rest.range.offset += PROBE;
         rest.range.length -= PROBE;
-        let lot = |piece, append| Self { content: Content::Piece(piece, path.clone(), append), ..self.clone() };
+        let lot =
+            |piece, append| Self { content: Arc::new(Content::Piece(piece, path.clone(), append)), ..self.clone() };
         vec![lot(first, *append), lot(rest, true)]
     }
 }

@@ -30,6 +30,7 @@ pub mod setup;
 #[cfg(test)]
 mod setup_tests;
 pub mod setup_text;
+mod sharing;
 pub mod show;
 pub mod stack;
 pub mod sudoers;

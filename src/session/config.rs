@@ -45,6 +45,23 @@ pub(super) struct Route {
     pub(super) without: Vec<MethodKind>,
     /// `ConnectTimeout`.
     pub(super) timeout: Option<Duration>,
+    /// When a server that says nothing any more is given up.
+    pub(super) patience: Patience,
+}
+
+/// How a server that says nothing is asked whether it is still there, before it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// After how much silence (`ServerAliveInterval`).
+    pub(super) interval: Duration,
+    /// How often, 0 being for ever (`ServerAliveCountMax`).
+    pub(super) count: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15), count: 3 }
+    }
 }
 
 /// Which addresses of a host name are taken.
@@ -194,6 +211,12 @@ fn read(text: &str, target: &Target, settings: &Settings) -> Result<Route, Conne
             "passwordauthentication" if off(value) => route.without.push(MethodKind::Password),
             "kbdinteractiveauthentication" if off(value) => route.without.push(MethodKind::KeyboardInteractive),
             "connecttimeout" => route.timeout = value.parse().ok().map(Duration::from_secs),
+            // 0 is OpenSSH's default and means that it never asks; a run must not wait for a dead host for ever.
+            "serveraliveinterval" => {
+                let asked = value.parse().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
+                route.patience.interval = asked.unwrap_or(route.patience.interval);
+            }
+            "serveralivecountmax" => route.patience.count = value.parse().unwrap_or(route.patience.count),
             "proxyjump" if !unset => route.jump = Some(Box::new(proxy_jump::read(value, target)?)),
             "proxycommand" if !unset && target.jump.is_none() => {
                 return Err(refuse(
@@ -298,7 +321,8 @@ mod tests {
     fn the_inventory_wins_and_ssh_config_fills_the_gaps() {
         let text = "user deploy\nhostname 10.0.0.7\nport 2200\nidentityfile ~/.ssh/%r-id_x\nidentitiesonly yes\n\
             userknownhostsfile ~/.ssh/known hosts /etc/two\nstricthostkeychecking accept-new\n\
-            identityagent SSH_AUTH_SOCK\nproxyjump me@b1:2022,b2\nproxycommand none\nconnecttimeout 7\nhostkeyalias web\n";
+            identityagent SSH_AUTH_SOCK\nproxyjump me@b1:2022,b2\nproxycommand none\nconnecttimeout 7\nhostkeyalias web\n\
+            serveraliveinterval 5\nserveralivecountmax 2\n";
         let target = Target { port: Some(22), ..web() };
         let route = read(text, &target, &settings()).unwrap();
         assert_eq!((route.host.as_str(), route.port, route.user.as_str()), ("10.0.0.7", 22, "deploy"));
@@ -307,6 +331,9 @@ mod tests {
         assert_eq!((route.rules.unknown, route.rules.alias.as_deref()), (Unknown::Accept, Some("web")));
         assert_eq!((route.identities_only, route.timeout), (true, Some(Duration::from_secs(7))));
         assert_eq!(route.agent, Some("/run/agent".into()));
+        assert_eq!(route.patience, Patience { interval: Duration::from_secs(5), count: 2 });
+        let unset = read("serveraliveinterval 0\nserveralivecountmax 3\n", &target, &settings()).unwrap();
+        assert_eq!(unset.patience, Patience::default());
         let last = route.jump.unwrap();
         let first = last.jump.unwrap();
         assert_eq!((last.address.as_str(), last.port, last.user), ("b2", None, None));

@@ -49,6 +49,8 @@ struct Line {
     address: String,
     /// The password that a person typed for the login.
     typed: Option<Secret>,
+    /// Held until the server has surely heard of the login itself: its listener counts the connection until then.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A jump host's connection, made once for all the hosts behind it, or why there is none.
@@ -92,7 +94,7 @@ impl Connector {
     /// runtime. The error says what to do.
     pub async fn connect(&self, target: &Target) -> Result<Connected, ConnectError> {
         let line = self.line(target, 0).await?;
-        let session = Ssh::new(line.handle, line.seen, line.meter, target.forward_agent);
+        let session = Ssh::new(line.handle, line.seen, line.meter, target.forward_agent, line.permit);
         if let Some(source) = &target.sudo
             && let Err(error) = self.prepare_sudo(&session, &target.name, source, line.typed).await
         {
@@ -194,7 +196,7 @@ impl Connector {
             Some(made) => return made.clone(),
             None => {}
         }
-        let made = self.line(jump, depth).await.map(Arc::new);
+        let made = self.line(jump, depth).await.map(|line| Arc::new(Line { permit: None, ..line }));
         *line = Some(made.clone());
         made
     }
@@ -255,7 +257,7 @@ impl Attempt<'_> {
         loop {
             let permit = self.connector.pace(&self.server()).await;
             let trouble = match self.once().await {
-                Ok(line) => return Ok(line),
+                Ok(line) => return Ok(Line { permit, ..line }),
                 Err(trouble) => trouble,
             };
             drop(permit);
@@ -336,7 +338,7 @@ impl Attempt<'_> {
         let meter = Arc::new(Meter::default());
         // Who is there, the key exchange, and the service that logs in.
         meter.round_trips(3);
-        let connecting = connect_stream(Arc::new(ssh::settings(&self.expected)), wire, client);
+        let connecting = connect_stream(Arc::new(ssh::settings(&self.expected, self.route.patience)), wire, client);
         let mut handle = match deadline.bound(connecting).await {
             Ok(Ok(handle)) => handle,
             Ok(Err(error)) => return Err(self.trouble(&error, &seen, &greeting)),
@@ -353,7 +355,7 @@ impl Attempt<'_> {
             meter: &meter,
         };
         match login.run(&mut handle).await {
-            Ok(typed) => Ok(Line { handle, seen, meter, address: self.address(), typed }),
+            Ok(typed) => Ok(Line { handle, seen, meter, address: self.address(), typed, permit: None }),
             Err(Failure::Refused(error)) => {
                 self.connector.refuses(self.server());
                 Err(Trouble::Final(error))

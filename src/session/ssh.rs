@@ -11,10 +11,11 @@ use russh::keys::agent::AgentSessionBinding;
 use russh::keys::agent::client::AgentClient;
 use russh::{Channel, ChannelOpenFailure, Disconnect, Names, Preferred, cipher, compression, kex, mac};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::config::Patience;
 use super::feed::feed;
 use super::host_key::{Expected, Verdict};
 use super::pipes::{Host, Meter, Pipes};
@@ -216,8 +217,9 @@ async fn relay_streams(channel: Channel<Msg>, agent: AgentClient<UnixStream>) ->
 pub(super) fn describe(error: &russh::Error) -> String {
     match error {
         russh::Error::HUP => "the server closed the connection".to_owned(),
-        russh::Error::KeepaliveTimeout => "the server has not answered for 45 s".to_owned(),
-        russh::Error::InactivityTimeout => "nothing could be sent or received for 60 s".to_owned(),
+        russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout => {
+            "the server has not answered for too long (ssh_config: ServerAliveInterval)".to_owned()
+        }
         russh::Error::NoCommonAlgo { kind, theirs, .. } => {
             format!(
                 "the server offers no {kind:?} algorithm that is safe, only {}",
@@ -229,14 +231,15 @@ pub(super) fn describe(error: &russh::Error) -> String {
 }
 
 /// The settings of a connection to the server that is `expected`.
-pub(super) fn settings(expected: &Expected) -> client::Config {
+pub(super) fn settings(expected: &Expected, patience: Patience) -> client::Config {
+    let silence = u32::try_from(patience.count).ok().filter(|count| *count > 0);
     client::Config {
         client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-ship_", env!("CARGO_PKG_VERSION")))),
         nodelay: true,
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 3,
+        keepalive_interval: Some(patience.interval),
+        keepalive_max: patience.count,
         // Keepalive does not fire while a write is blocked; this covers it.
-        inactivity_timeout: Some(Duration::from_secs(60)),
+        inactivity_timeout: silence.map(|count| patience.interval.saturating_mul(count.saturating_add(1))),
         preferred: Preferred {
             kex: Cow::Borrowed(&[
                 kex::MLKEM768X25519_SHA256,
@@ -281,11 +284,22 @@ struct Server {
 }
 
 impl Ssh {
-    /// A session over `handle`, which is logged in.
-    pub(super) fn new(handle: Handle<Client>, seen: Arc<Seen>, meter: Arc<Meter>, forward_agent: bool) -> Self {
+    /// A session over `handle`, which is logged in. Another connection to the same server may be begun in place of
+    /// this one once `permit` is dropped: whoever answers in a channel has told the server's listener of the login.
+    pub(super) fn new(
+        handle: Handle<Client>,
+        seen: Arc<Seen>,
+        meter: Arc<Meter>,
+        forward_agent: bool,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let server = Arc::new(Server { handle, seen, meter, forward_agent, first: Mutex::default() });
         let opener = Arc::clone(&server);
-        let opening = tokio::spawn(async move { opener.open().await });
+        let opening = tokio::spawn(async move {
+            let opened = opener.open().await;
+            drop(permit);
+            opened
+        });
         *server.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
         let spares = Arc::new(Spares::new(server.clone()));
         Self { shell: Shell::new(Arc::clone(&spares)), spares, server, sudo: OnceLock::new() }

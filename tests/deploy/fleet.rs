@@ -54,6 +54,12 @@ impl Fleet {
         Self::new(names, |_| Arc::clone(&server))
     }
 
+    /// A fleet of so many hosts on `servers` servers of its own.
+    pub fn on_few(names: &[&str], servers: usize, options: impl Fn() -> Options) -> Self {
+        let servers: Vec<_> = (0..servers).map(|_| Arc::new(Sshd::start(options()))).collect();
+        Self::new(names, |index| Arc::clone(&servers[index % servers.len()]))
+    }
+
     fn new(names: &[&str], server: impl Fn(usize) -> Arc<Sshd>) -> Self {
         let folder = tempfile::Builder::new().prefix("ship-fleet-").tempdir().unwrap();
         let unique = folder.path().file_name().unwrap().to_owned();
@@ -147,6 +153,17 @@ impl Fleet {
             self.at("known_hosts").display()
         );
         fs::write(self.at("ssh_config"), config).unwrap();
+        fs::write(self.at("known_hosts"), known).unwrap();
+    }
+
+    /// Makes another server known: `host` of OpenSSH's client configuration is on 127.0.0.1 at `port`.
+    pub fn knows(&self, host: &str, port: u16, server: &Sshd) {
+        let key = server.client_key.display();
+        let mut config = fs::read_to_string(self.at("ssh_config")).unwrap();
+        config.insert_str(0, &format!("Host {host}\n HostName 127.0.0.1\n Port {port}\n IdentityFile {key}\n"));
+        fs::write(self.at("ssh_config"), config).unwrap();
+        let mut known = fs::read_to_string(self.at("known_hosts")).unwrap();
+        let _ = writeln!(known, "[127.0.0.1]:{port} {}", server.host_key);
         fs::write(self.at("known_hosts"), known).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! A link to a server that can be far, slow, or cut, and counts what goes over it.
+//! A link to a server that can be far, slow, stalled, or cut, and counts what goes over it.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -24,18 +24,38 @@ pub struct Link {
     /// Where it begins.
     pub port: u16,
     sent: Arc<AtomicU64>,
-    broken: Arc<AtomicBool>,
+    will: Arc<Will>,
+}
+
+/// What the test has decided about a link.
+#[derive(Default)]
+struct Will {
+    /// It is cut as soon as more goes to the server.
+    broken: AtomicBool,
+    /// After how many bytes those towards the server wait; 0 is never.
+    stall: u64,
+    released: Mutex<bool>,
+    news: Condvar,
 }
 
 impl Link {
     /// A link to `server`. It is there until the test process ends.
     pub fn to(server: u16, kind: Kind) -> Self {
+        Self::open(server, kind, Will::default())
+    }
+
+    /// A link over which nothing more goes to `server` once `stall` bytes did, until it is released.
+    pub fn stalling(server: u16, stall: u64) -> Self {
+        Self::open(server, Kind::default(), Will { stall, ..Will::default() })
+    }
+
+    fn open(server: u16, kind: Kind, will: Will) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
-        let broken: Arc<AtomicBool> = Arc::default();
-        let breaks = Arc::clone(&broken);
+        let will = Arc::new(will);
+        let known = Arc::clone(&will);
         let connections = AtomicUsize::new(0);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -47,12 +67,12 @@ impl Link {
                 }
                 let back = Kind { rate: 0, cut: 0, ..kind };
                 let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (counter, breaks) = (Arc::clone(&counter), Arc::clone(&breaks));
-                thread::spawn(move || carry(client, server, kind, &counter, &breaks));
-                thread::spawn(move || carry(server2, client2, back, &AtomicU64::new(0), &AtomicBool::default()));
+                let (counter, will) = (Arc::clone(&counter), Arc::clone(&known));
+                thread::spawn(move || carry(client, server, kind, &counter, &will));
+                thread::spawn(move || carry(server2, client2, back, &AtomicU64::new(0), &Will::default()));
             }
         });
-        Self { port, sent, broken }
+        Self { port, sent, will }
     }
 
     /// Returns once so many bytes went to the server.
@@ -66,7 +86,13 @@ impl Link {
 
     /// Cuts the connection as soon as more goes to the server. There is one.
     pub fn breaks(&self) {
-        self.broken.store(true, Ordering::SeqCst);
+        self.will.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// What stalled goes on.
+    pub fn release(&self) {
+        *self.will.released.lock().unwrap() = true;
+        self.will.news.notify_all();
     }
 
     /// How many bytes went to the server.
@@ -78,7 +104,7 @@ impl Link {
 type Late = Arc<(Mutex<VecDeque<(Instant, Vec<u8>)>>, Condvar)>;
 
 /// Carries what comes `from` one end to the other.
-fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64, broken: &AtomicBool) {
+fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64, will: &Will) {
     let late: Late = Arc::default();
     let writer = {
         let (late, to) = (Arc::clone(&late), to.try_clone().unwrap());
@@ -90,12 +116,15 @@ fn carry(mut from: TcpStream, to: TcpStream, kind: Kind, counter: &AtomicU64, br
         let count = if kind.cut == 0 { count } else { count.min(usize::try_from(kind.cut - total).unwrap()) };
         total += count as u64;
         counter.fetch_add(count as u64, Ordering::SeqCst);
+        if will.stall > 0 && total > will.stall {
+            drop(will.news.wait_while(will.released.lock().unwrap(), |released| !*released).unwrap());
+        }
         if kind.rate > 0 {
             thread::sleep(Duration::from_secs_f64(count as f64 / kind.rate as f64));
         }
         late.0.lock().unwrap().push_back((Instant::now(), buffer[..count].to_vec()));
         late.1.notify_all();
-        cut = broken.swap(false, Ordering::SeqCst) || (kind.cut > 0 && total == kind.cut);
+        cut = will.broken.swap(false, Ordering::SeqCst) || (kind.cut > 0 && total == kind.cut);
         if cut {
             let _ = from.shutdown(Shutdown::Both);
             break;

@@ -30,6 +30,7 @@ mod round_trips;
 mod secrets;
 mod setup;
 mod shared_files;
+mod slow_hosts;
 mod sources;
 mod steps;
 mod surroundings;

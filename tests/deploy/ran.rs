@@ -55,6 +55,12 @@ impl Running {
         self.until(|said| said.streams.iter().any(|stream| String::from_utf8_lossy(stream).contains(text)), text);
     }
 
+    /// Whether it has said `text` so far.
+    pub fn has_said(&self, text: &str) -> bool {
+        let said = self.said.0.lock().unwrap();
+        said.streams.iter().any(|stream| String::from_utf8_lossy(stream).contains(text))
+    }
+
     /// Returns true once it has told `lines` lines on its standard output, false where it ends before.
     pub fn tells(&mut self, lines: usize) -> bool {
         let (said, news) = &*self.said;

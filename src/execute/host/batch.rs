@@ -139,7 +139,7 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Result<Came, Stop> {
         let tally = Tally::default();
-        let body = lot.clone().start(transfer.first_coding(), &tally);
+        let body = lot.start(transfer.first_coding(), &tally);
         let replies = self.session.feed(batch.commands(Some(transfer)), body);
         let mut heard = pin!(self.hear(phase, batch, replies, true, Some(lot.total()), cancel));
         tokio::select! {
