@@ -113,9 +113,9 @@ const MOST_STREAMS: usize = 6;
 /// The most channels for all hosts together, where each has one at least: each keeps up to a few MiB here.
 const ALL_STREAMS: usize = 24;
 
-/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: beyond it is rather
-/// a processor that is waited for.
-const SLOW: u64 = 32 << 20;
+/// A link that carries fewer bytes in a second, to all hosts together, is worth a decoder on each: one of 100 Mbit/s
+/// is. Beyond it is rather a host's disk or a processor that is waited for.
+const SLOW: u64 = 12 << 20;
 
 /// Fewer bytes arrive before a decoder has started.
 const WORTH: u64 = 64 << 10;

@@ -11,11 +11,11 @@ use crate::deploy::link::Link;
 use crate::deploy::recipe::{SWAP, UPLOAD, run_on};
 use crate::session::sshd::{Options, Sshd};
 
-/// A server that says nothing for two seconds is given up.
-const IMPATIENT: &str = "Host *\n ServerAliveInterval 1\n ServerAliveCountMax 1\n";
+/// A server that says nothing for six seconds is given up.
+const IMPATIENT: &str = "Host *\n ServerAliveInterval 2\n ServerAliveCountMax 2\n";
 
-/// Four hosts, of which the upload to the first does not get on: the others are prepared meanwhile.
-fn one_that_stalls(fleet: &Fleet) {
+/// A release of twenty files, and a first host whose upload does not get on.
+fn with_one_that_stalls(fleet: &Fleet) -> Link {
     for number in 0..20 {
         fleet.write(&format!("d{number}/file"), noise(60 + number, MIB));
     }
@@ -23,6 +23,12 @@ fn one_that_stalls(fleet: &Fleet) {
     let slow = &fleet.host("web1").server;
     let link = Link::stalling(slow.port, 6 * MIB as u64);
     fleet.knows("web1", link.port, slow);
+    link
+}
+
+/// Of four hosts, all but the one that stalls are prepared before it gets on.
+fn others_are_prepared(fleet: &Fleet) {
+    let link = with_one_that_stalls(fleet);
     let mut run = fleet.start(&["deploy", "-v"]);
     for host in ["web2", "web3", "web4"] {
         run.says(&format!("{host}  + Mark the release ready: done"));
@@ -35,7 +41,7 @@ fn one_that_stalls(fleet: &Fleet) {
 
 #[test]
 fn a_slow_host_does_not_hold_the_others_back() {
-    one_that_stalls(&Fleet::of(&["web1", "web2", "web3", "web4"]));
+    others_are_prepared(&Fleet::of(&["web1", "web2", "web3", "web4"]));
 }
 
 #[test]
@@ -44,7 +50,7 @@ fn a_slow_host_behind_the_same_bastion_does_not_hold_the_others_back() {
     let bastion = Sshd::start(Options::default());
     fleet.write_ssh_config("Host web*\n ProxyJump bastion\n");
     fleet.knows("bastion", bastion.port, &bastion);
-    one_that_stalls(&fleet);
+    others_are_prepared(&fleet);
 }
 
 /// Processes of a server that a test has stopped; they are ended with the test.
@@ -72,6 +78,18 @@ fn a_host_that_hangs_after_the_login_is_given_up_by_name() {
     assert!(began.elapsed() < Duration::from_secs(30));
     assert!(fleet.hosts().iter().all(|host| host.releases().is_empty()));
     assert!(fleet.host("web1").unlocked() && fleet.host("web3").unlocked());
+}
+
+#[test]
+fn a_host_that_hangs_in_the_upload_is_given_up_by_name() {
+    let fleet = Fleet::of(&["web1", "web2", "web3"]);
+    fleet.write_ssh_config(IMPATIENT);
+    let _link = with_one_that_stalls(&fleet);
+    let began = Instant::now();
+    fleet.ship(&["deploy"]).exits(1).says("web1").says("has not answered for too long").says("unchanged");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert!(fleet.hosts().iter().all(|host| host.current().is_none()));
+    assert!(fleet.host("web2").unlocked() && fleet.host("web3").unlocked());
 }
 
 #[test]

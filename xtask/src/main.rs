@@ -26,9 +26,9 @@ Usage: cargo xtask CHORE
   lab down [--all]          remove them; with --all, also stop the Docker engine if the lab started it
   lab status                say how they are
   lab ssh HOST [-- CMD…]    open a shell on one of them, or run a command there
-  bench [--only ROW]… [--tool TOOL]… [--runs N] [--ship FILE] [--keep]
+  bench [--only ROW]… [--tool TOOL]… [--runs N] [--ship FILE] [--copies] [--keep]
                             time the same job with ship and with other tools, and write the table into the README;
-                            --ship measures a ship that is built already, --keep leaves the servers up for the next run
+                            --ship measures a ship that is built already, --copies lets it copy what did not change, --keep leaves the servers up for the next run
   bench down                remove the servers that --keep left up
   layers                    check which module uses which, and the shape of every file";
 

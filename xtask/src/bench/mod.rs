@@ -94,8 +94,12 @@ impl<'a> Bench<'a> {
         }
         let ship = options.ship.clone().unwrap_or_else(|| workspace.join("target/release/ship"));
         let mut bench = Self { hosts, workspace, work, ship, missing: BTreeMap::new() };
-        let recipe = bench.workspace.join("xtask/bench/ship/bench.toml");
-        fs::copy(recipe, bench.work.join("ship/recipes/bench.toml")).during("copy the recipe")?;
+        let recipe = fs::read_to_string(bench.workspace.join("xtask/bench/ship/bench.toml"));
+        let mut recipe = recipe.during("read the recipe")?;
+        if options.copies {
+            recipe = recipe.replace("read_only = true", "read_only = false");
+        }
+        fs::write(bench.work.join("ship/recipes/bench.toml"), recipe).during("write the recipe")?;
         fs::write(bench.work.join("ship/inventory.toml"), inventory()).during("write the inventory")?;
         let rows: Vec<&Row> = options.rows().collect();
         let takes_part = |tool: &Tool| rows.iter().any(|row| options.tools(row).contains(tool));

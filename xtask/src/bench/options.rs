@@ -14,19 +14,23 @@ pub struct Options {
     rounds: Option<usize>,
     /// Whether the hosts stay up.
     pub keep: bool,
+    /// Whether ship copies what did not change, in place of the hard links that the script makes too.
+    pub copies: bool,
     /// A ship that is there already, to be measured in place of the one that is built here.
     pub ship: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--ship FILE`, `--keep`; the first two may come several times.
+    /// Reads `--only ROW`, `--tool TOOL`, `--runs N`, `--ship FILE`, `--copies`, `--keep`; the first two may come several times.
     pub fn read(words: &[&str]) -> Result<Self> {
-        let mut options = Self { rows: Vec::new(), tools: Vec::new(), rounds: None, keep: false, ship: None };
+        let mut options =
+            Self { rows: Vec::new(), tools: Vec::new(), rounds: None, keep: false, copies: false, ship: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::new(format!("{word} needs a value.")));
             match *word {
                 "--keep" => options.keep = true,
+                "--copies" => options.copies = true,
                 "--only" => options.rows.push(row_named(value()?)?),
                 "--ship" => options.ship = Some(absolute(value()?)?),
                 "--tool" => options.tools.push(tool_named(value()?)?),
@@ -58,7 +62,7 @@ impl Options {
 
     /// Whether everything is run, so that the result may stand in the README.
     pub fn is_complete(&self) -> bool {
-        self.rows.is_empty() && self.tools.is_empty() && self.ship.is_none()
+        self.rows.is_empty() && self.tools.is_empty() && self.ship.is_none() && !self.copies
     }
 }
 
