@@ -239,6 +239,16 @@ impl Facts {
         self.touched.contains(path)
     }
 
+    /// Whether what the live release has at `path` may have been put in the place of what was sent, with the times that
+    /// it had elsewhere: the folder that it is in was changed, or one above it, which may be another one itself.
+    pub fn may_be_replaced(&self, path: &[u8]) -> bool {
+        let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).peekable();
+        if above.peek().is_none() {
+            return self.touched.contains(&b""[..]);
+        }
+        above.any(|end| path.get(..end).is_some_and(|folder| self.touched.contains(folder)))
+    }
+
     fn take(&mut self, key: &str, value: &str) {
         match key {
             "system" => self.system = value.to_owned(),
@@ -418,5 +428,8 @@ mod tests {
             assert!(facts.may_differ(other.as_bytes()), "{other}");
         }
         assert!(!Facts::default().may_differ(b"anything"));
+        for (path, replaced) in [("c", true), ("c/d", false), ("a/kept", true), ("a/b/c", true), ("ab/c", false)] {
+            assert_eq!(facts.may_be_replaced(path.as_bytes()), replaced, "{path}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Kind, Manifest};
+use super::{Kind, Manifest, path};
 
 /// How a new manifest differs from an old one, as indices of entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Difference {
             if matches!(entry.kind, Kind::Directory { .. }) {
                 continue;
             }
-            list.extend_from_slice(&entry.path);
+            list.extend_from_slice(&path::named(&entry.path));
             list.push(0);
         }
         list
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(paths(&new, &found.unchanged), "-x a b d f");
         assert_eq!(found.bytes_to_send, 30);
         assert_eq!(paths(&new, &found.send_list(&new)), "a c d d/e g m");
-        assert_eq!(found.keep_list(&new), b"-x\0b\0f\0");
+        assert_eq!(found.keep_list(&new), b"./-x\0b\0f\0");
     }
 
     #[test]

@@ -32,6 +32,10 @@ impl Known {
 
     /// The text of a manifest; none where it is not there, or is not what its name says.
     pub fn text(&self, digest: &str) -> Option<Vec<u8>> {
+        // A host says it, and may say anything.
+        if !is_digest(digest) {
+            return None;
+        }
         let text = fs::read(self.folder.join(digest)).ok()?;
         let manifest = Manifest::parse(&text).ok()?;
         (manifest.digest() == digest).then_some(text)
@@ -61,8 +65,7 @@ impl Known {
         let mut files: Vec<_> = entries
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let metadata = entry.metadata().ok().filter(|_| is_digest)?;
+                let metadata = entry.metadata().ok().filter(|_| is_digest(&name))?;
                 Some((metadata.modified().ok()?, metadata.len(), name))
             })
             .collect();
@@ -70,6 +73,10 @@ impl Known {
         files.reverse();
         files
     }
+}
+
+fn is_digest(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -108,6 +115,9 @@ mod tests {
         known.keep(&one).unwrap();
         fs::write(folder.path().join(one.digest()), other.to_bytes()).unwrap();
         assert_eq!(known.text(&one.digest()), None);
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, one.to_bytes()).unwrap();
+        assert_eq!(known.text(&elsewhere.to_string_lossy()), None);
         fs::write(folder.path().join("index"), "x").unwrap();
         assert_eq!(known.digests(), [one.digest()]);
     }

@@ -10,20 +10,20 @@ use super::{Entry, Manifest, path};
 const FIRST_LINE: &[u8] = b"ship lists 1\n";
 
 /// How [`PROGRAM`] turns `base`, the manifest on the host, into `new`. `copied` has the indices in `new`, in order, of
-/// what the host copies.
+/// what the host copies; of `doubtful` ones among those, that they are verified even where links are not.
 ///
-/// `- N` leaves out line N of the host's manifest, `= N` says that what it names is not copied, and `+ N TEXT` puts a
-/// line after it; line 0 comes before all. There is none where a path or a link has bytes that a manifest escapes: awk
-/// would have to know them.
-pub fn lists(base: &Manifest, new: &Manifest, copied: &[usize]) -> Option<Vec<u8>> {
+/// `- N` leaves out line N of the host's manifest, `= N` says that what it names is not copied, `~ N` that it is doubtful,
+/// and `+ N TEXT` puts a line after it; line 0 comes before all. There is none where a path or a link has bytes that a
+/// manifest escapes: awk would have to know them.
+pub fn lists(base: &Manifest, new: &Manifest, copied: &[usize], doubtful: impl Fn(usize) -> bool) -> Option<Vec<u8>> {
     if new.entries().iter().any(Entry::is_escaped) {
         return None;
     }
-    let based = between(base, new, copied);
+    let based = between(base, new, copied, &doubtful);
     // Where the manifests have little in common, the new one is shorter than how they differ. Only lines of the host's
     // manifest can name what is copied.
     let whole = copied.is_empty() && based.len() > new.text_length();
-    Some(if whole { between(&Manifest::default(), new, copied) } else { based })
+    Some(if whole { between(&Manifest::default(), new, copied, &doubtful) } else { based })
 }
 
 /// Whether [`lists`] says what follows on the host's manifest, or has everything in itself.
@@ -31,7 +31,7 @@ pub fn is_based(lists: &[u8]) -> bool {
     !lists.strip_prefix(FIRST_LINE).unwrap_or(lists).starts_with(b"+ 0 ")
 }
 
-fn between(base: &Manifest, new: &Manifest, copied: &[usize]) -> Vec<u8> {
+fn between(base: &Manifest, new: &Manifest, copied: &[usize], doubtful: &dyn Fn(usize) -> bool) -> Vec<u8> {
     let mut text = FIRST_LINE.to_vec();
     let mut copied = copied.iter().copied().peekable();
     let (mut old, mut entries) = (base.entries().iter().peekable(), new.entries().iter().enumerate().peekable());
@@ -70,6 +70,8 @@ fn between(base: &Manifest, new: &Manifest, copied: &[usize]) -> Vec<u8> {
                     entry.write(&mut text);
                 } else if copied.peek() != Some(&index) {
                     let _ = writeln!(text, "= {line}");
+                } else if doubtful(index) {
+                    let _ = writeln!(text, "~ {line}");
                 }
             }
         }
@@ -78,21 +80,24 @@ fn between(base: &Manifest, new: &Manifest, copied: &[usize]) -> Vec<u8> {
 
 /// The program for `awk`: it reads [`lists`] and then the host's manifest, or nothing, and writes `manifest`, `sums` for
 /// `sha256sum -c`, and `copied`, a path on each line, in the folder where it runs. In the C locale, so that bytes count.
-/// Where `linked` is 1, what is copied is left out of `sums`: it was verified under its other name.
+/// Where `linked` is 1, what is copied is left out of `sums` unless it is doubtful: it was verified under its other name.
+/// A name that begins with a dash begins with `./`, so that no program takes it for anything else.
 pub const PROGRAM: &str = r#"
-function put(text, copied,    at) {
+function name(path) { return (path ~ /^-/ ? "./" : "") path }
+function put(text, copied, verified,    at) {
     print text >"manifest"
     if (text ~ /^file /) {
         at = 11 + index(substr(text, 11), " ")
-        if (!copied || !linked) print substr(text, at, 64) "  " substr(text, at + 65) >"sums"
-        if (copied) print substr(text, at + 65) >"copied"
-    } else if (copied && text ~ /^link /) print substr(text, 6, index(text, "\t") - 6) >"copied"
+        if (verified) print substr(text, at, 64) "  " name(substr(text, at + 65)) >"sums"
+        if (copied) print name(substr(text, at + 65)) >"copied"
+    } else if (copied && text ~ /^link /) print name(substr(text, 6, index(text, "\t") - 6)) >"copied"
 }
-NR == FNR && $1 == "+" && $2 == 0 { put(substr($0, 5), 0); next }
+NR == FNR && $1 == "+" && $2 == 0 { put(substr($0, 5), 0, 1); next }
 NR == FNR && $1 == "+" { more[$2, ++count[$2]] = substr($0, length($2) + 4); next }
 NR == FNR { what[$2] = $1; next }
-!(FNR in what) || what[FNR] == "=" { put($0, !(FNR in what)) }
-FNR in count { for (i = 1; i <= count[FNR]; i++) put(more[FNR, i], 0) }
+!(FNR in what) { put($0, 1, !linked) }
+FNR in what && what[FNR] != "-" { put($0, what[FNR] == "~", 1) }
+FNR in count { for (i = 1; i <= count[FNR]; i++) put(more[FNR, i], 0, 1) }
 "#;
 
 impl Entry {
@@ -110,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Kind;
+    use super::super::path::named;
     use super::*;
 
     /// The programs that are somewhere `awk`, where they are installed.
@@ -136,16 +142,17 @@ mod tests {
     }
 
     fn check(base: &Manifest, new: &Manifest, copied: &[usize]) {
-        let lists = lists(base, new, copied).expect("nothing is escaped");
+        let doubtful = |index: usize| index % 3 == 1;
+        let lists = lists(base, new, copied, doubtful).expect("nothing is escaped");
         let paths = copied.iter().map(|index| &new.entries()[*index]);
         let paths = paths.filter(|entry| !matches!(entry.kind, Kind::Directory { .. }));
-        let paths: Vec<u8> = paths.flat_map(|entry| [&entry.path[..], b"\n"].concat()).collect();
+        let paths: Vec<u8> = paths.flat_map(|entry| [&named(&entry.path)[..], b"\n"].concat()).collect();
         assert!(!awks().is_empty());
         for (awk, linked) in awks().iter().flat_map(|awk| [(awk, false), (awk, true)]) {
             let [manifest, sums, listed] =
                 written(awk, linked, &lists, base).map(|bytes| String::from_utf8(bytes).unwrap());
             assert_eq!(manifest.as_bytes(), new.to_bytes(), "{awk:?}: {manifest}");
-            let wanted = |index: usize| !linked || !copied.contains(&index);
+            let wanted = |index: usize| !linked || !copied.contains(&index) || doubtful(index);
             assert_eq!(sums.as_bytes(), new.sums(wanted), "{awk:?}: {sums}");
             assert_eq!(listed.as_bytes(), paths, "{awk:?}: {listed}");
         }
@@ -168,9 +175,10 @@ mod tests {
     fn only_what_differs_is_said() {
         let base = manifest("-rf=1,a,a/b c=1,a/d=1,link=>a/b c,z=1");
         let new = manifest("-rf=1,a,a/b c=2,a/e  ü=1,link=>a/b c,zz=1");
-        let said = lists(&base, &new, &[0, 1, 4]).expect("it");
+        let said = lists(&base, &new, &[0, 1, 4], |index| index == 0).expect("it");
         insta::assert_snapshot!(String::from_utf8(said).unwrap(), @r"
         ship lists 1
+        ~ 2
         - 4
         + 4 file 0644 7 3232323232323232323232323232323232323232323232323232323232323232 a/b c
         - 5
@@ -180,7 +188,7 @@ mod tests {
         ");
         check(&base, &new, &[0, 1, 4]);
         // The same, but the host's file is not to be relied on.
-        assert_eq!(lists(&base, &base, &[0, 1, 2, 4, 5]).as_deref(), Some(&b"ship lists 1\n= 5\n"[..]));
+        assert_eq!(lists(&base, &base, &[0, 1, 2, 4, 5], |_| false).as_deref(), Some(&b"ship lists 1\n= 5\n"[..]));
         check(&base, &base, &[0, 1, 2, 4, 5]);
     }
 
@@ -191,14 +199,14 @@ mod tests {
         check(&manifest("q=1,r=1,s=1,t=1"), &new, &[]);
         check(&manifest("q=1"), &Manifest::default(), &[]);
         check(&Manifest::default(), &Manifest::default(), &[]);
-        assert!(!is_based(&lists(&Manifest::default(), &new, &[]).expect("it")));
+        assert!(!is_based(&lists(&Manifest::default(), &new, &[], |_| false).expect("it")));
     }
 
     #[test]
     fn what_is_escaped_is_left_to_others() {
         let odd = Manifest::new(vec![Entry { path: (*b"a\nb").into(), kind: Kind::Directory { mode: 0o755 } }]);
-        assert_eq!(lists(&Manifest::default(), &odd, &[]), None);
-        assert!(lists(&odd, &manifest("a"), &[]).is_some());
+        assert_eq!(lists(&Manifest::default(), &odd, &[], |_| false), None);
+        assert!(lists(&odd, &manifest("a"), &[], |_| false).is_some());
         check(&odd, &manifest("a"), &[]);
     }
 
@@ -206,8 +214,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn awk_makes_the_lists(
-            old in prop::collection::btree_map("[a-c]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
-            new in prop::collection::btree_map("[a-c]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
+            old in prop::collection::btree_map("[a-c-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
+            new in prop::collection::btree_map("[a-c-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
             chosen in any::<u16>(),
         ) {
             let made = |map: &std::collections::BTreeMap<String, String>| {

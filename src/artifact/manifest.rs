@@ -185,7 +185,7 @@ impl Manifest {
             }
             text.extend_from_slice(hex(sha256).as_bytes());
             text.extend_from_slice(b"  ");
-            for byte in entry.path.iter() {
+            for byte in &path::named(&entry.path) {
                 match byte {
                     b'\n' => text.extend_from_slice(br"\n"),
                     b'\\' => text.extend_from_slice(br"\\"),

@@ -35,6 +35,12 @@ pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
+/// `path` so that no program takes it for an option or for its standard input.
+pub fn named(path: &[u8]) -> Vec<u8> {
+    let prefix: &[u8] = if path.starts_with(b"-") { b"./" } else { b"" };
+    [prefix, path].concat()
+}
+
 /// `path` on one line: control characters, bytes that are not UTF-8 and the backslash are escaped.
 pub fn escape(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());

@@ -284,7 +284,7 @@ async fn prepare(
         return Err(Stop::Refused(Vec::new()));
     }
 
-    recall(&known, &mut facts);
+    tokio::task::block_in_place(|| recall(&known, &mut facts));
     let (id, time) = unused_id(machine, &revision, &facts)?;
     stage.sink.emit(Event::ReleaseChosen { release: id.to_string() }).await;
     release.release = Some(id.clone());
@@ -327,7 +327,7 @@ async fn prepare(
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
     if lock {
-        remember(&known, &plan);
+        tokio::task::block_in_place(|| remember(&known, &plan));
     }
     Ok(Prepared { plan, holder, files })
 }
@@ -454,16 +454,20 @@ fn recall(known: &Known, facts: &mut [Facts]) {
     }
 }
 
-/// Keeps what the hosts are sent, for the next deploy. Where that fails, they send it back.
+/// Keeps what the hosts are sent, for the next deploy. Where that fails, they send it back; so do hosts beyond the first
+/// few that have settings of their own, for what is kept is bounded.
 fn remember(known: &Known, plan: &Plan) {
     let mut trees: Vec<&Arc<Tree>> = Vec::new();
     for tree in plan.hosts.iter().filter_map(|host| host.transfer.as_ref()).map(|transfer| &transfer.tree) {
-        if !trees.iter().any(|seen| Arc::ptr_eq(seen, tree)) {
+        if trees.len() < REMEMBERED && !trees.iter().any(|seen| seen.is_same(tree)) {
             let _ = known.keep(tree.manifest());
             trees.push(tree);
         }
     }
 }
+
+/// The most manifests that one deploy keeps.
+const REMEMBERED: usize = 16;
 
 /// The chunks of the large files of which some host has another version. A file that cannot be read any more is
 /// left out: sending it says why.

@@ -235,7 +235,7 @@ pub static RECIPE: Table = Table {
             "read_only",
             KeyKind::Boolean,
             Absent::Default("`false`"),
-            "no program changes an uploaded file: files lose their write permission, and those that did not change are hard links to the release before instead of copies",
+            "no program changes an uploaded file: files lose their write permission, and those that did not change are hard links to the release before instead of copies, so that a change by force shows in every release that is kept",
         ),
         key(
             "services",

@@ -5,8 +5,11 @@
 
 use crate::layout::ReleaseId;
 
-/// How long a host hashes what it has, in seconds. What it has not come to by then is sent again.
-const PATIENCE: u32 = 120;
+/// How long a host hashes what one release has, in seconds. What it has not come to by then is sent again.
+const PATIENCE: u32 = 60;
+
+/// The most releases of which it does.
+const MOST: u32 = 3;
 
 /// Shell text that, in `deploy_to`, prints a line for each file of the release `$n`, whose state is `$v` and whose
 /// record is `$s`, where it is being prepared. Whoever holds the deploy lock knows that nobody works on it; others
@@ -17,7 +20,7 @@ const PATIENCE: u32 = 120;
 pub(super) fn look(held: bool) -> String {
     let free = if held { "" } else { "flock -n .ship/lock true 2>/dev/null && " };
     format!(
-        "if [ \"$v\" = preparing ] && {free}[ -d \"releases/$n\" ]; then h=sha256sum; command -v openssl >/dev/null && h='openssl dgst -sha256 -r'\n\
+        "if [ \"$v\" = preparing ] && [ \"${{i:=0}}\" -lt {MOST} ] && {free}[ -d \"releases/$n\" ]; then i=$((i + 1)); h=sha256sum; command -v openssl >/dev/null && h='openssl dgst -sha256 -r'\n\
          set --; [ -e \"$s/verified\" ] && set -- ! -cnewer \"$s/verified\"\n\
          find \"releases/$n\" -type f -links 1 -user \"$(id -u)\" \"$@\" -print0 2>/dev/null | timeout {PATIENCE} xargs -0 $h 2>/dev/null | sed 's/^/whole /'; fi\n"
     )

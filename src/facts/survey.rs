@@ -140,11 +140,17 @@ impl Survey<'_> {
     /// its trace in its folder alone.
     ///
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file. Where files are
-    /// shared, that says nothing, and the time of modification has to do.
+    /// shared, that says nothing of them, and the time of modification has to do; folders are never shared. Where `find`
+    /// knows no ctime (BusyBox), everything counts as changed.
     fn touched(&self) -> Command {
-        let newer = if self.read_only { "-newer" } else { "-cnewer" };
+        let newer = if self.read_only {
+            "\\( -type d -cnewer \"$r/verified\" -o -newer \"$r/verified\" \\)"
+        } else {
+            "-cnewer \"$r/verified\""
+        };
         self.of_live_release(&format!(
-            "find current/ {newer} \"$r/verified\" -print0 | xargs -0 sh -c '[ $# = 0 ] || \
+            "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
+             find current/ {newer} -print0 | xargs -0 sh -c '[ $# = 0 ] || \
              {{ printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0; }}' sh"
         ))
     }

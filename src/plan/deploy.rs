@@ -168,7 +168,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
         hosts,
     };
     let transfer = sending.transfer().map_err(|text| vec![obstacle(text)])?;
-    let more = transfer.tree.manifest().bytes().saturating_sub(transfer.taken());
+    let more = transfer.tree.manifest().bytes().saturating_sub(transfer.taken()).saturating_sub(transfer.linked());
     let needed = more.saturating_add(transfer.twice()).saturating_add(SPARE);
     if let Some(free) = facts.free_kib.map(|kib| kib.saturating_mul(1024)).filter(|free| *free < needed) {
         let text = format!(

@@ -17,13 +17,22 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     tasks.extend(interrupted::task(layout, release, &transfer.taken));
     // What was taken from a release that turns out to be damaged makes the new one damaged.
     let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
-    if let Lists::Made { based } = transfer.lists {
-        let live = facts.live().filter(|_| based).map(|live| layout.record(&live));
-        let task = Task::own("Write the lists of the release", write_lists(&record, live.as_deref(), transfer));
-        tasks.push(task.meanings(&[(
-            71,
-            "the manifest of the live release is not what it was; nothing was published, and the next deploy sends every file",
-        )]));
+    let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(live))));
+    if let Lists::Made { based, sums, copied } = transfer.lists {
+        let live = facts.live().filter(|_| based);
+        let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
+        let text = write_lists(base.as_deref(), transfer, sums, copied);
+        let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
+        let command = Command::shell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
+        let meanings: &'static [(i32, &'static str)] = if based {
+            &[(
+                71,
+                "the manifest of the live release is not what it was, or the disk is full; nothing was published, and the next deploy sends every file",
+            )]
+        } else {
+            &[(71, "`awk` on the host did not write what it should, or the disk is full; nothing was published")]
+        };
+        tasks.push(Task::own("Write the lists of the release", command).meanings(meanings));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.difference.unchanged.is_empty()) {
         let (name, text) = if transfer.read_only {
@@ -31,7 +40,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         } else {
             ("Copy unchanged files from the live release", copy("", &folder, &record))
         };
-        tasks.push(Task::own(name, Command::shell(format!("umask 0; {text}")).directory(layout.release(live))));
+        let text = format!("umask 0; {text} || {{ {}exit 73; }}", rely_no_more(live));
+        let task = Task::own(name, Command::shell(text).directory(layout.release(live)));
+        tasks.push(task.meanings(&[(
+            73,
+            "a file of the live release is gone or cannot be read; nothing was published, and the next deploy sends every file",
+        )]));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
         let stamp = lot::stamp(time);
@@ -46,12 +60,13 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     }
     if transfer.tree.manifest().files() > 0 {
         let openssl = facts.program("openssl").is_some() && !transfer.tree.manifest().has_escaped_sums();
-        let rely_no_more =
-            |live: &ReleaseId| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(live))));
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let digest = transfer.tree.manifest().digest();
-        let check = Command::shell(verify(&record, &digest, &distrust, openssl)).directory(folder);
+        let linked = source.as_ref().filter(|_| transfer.read_only);
+        let linked = linked.map(|live| unchanged_since(&format!("{}/verified", layout.record(live))));
+        let text = verify(&record, &digest, &distrust, openssl, linked.as_deref().unwrap_or("true"));
+        let check = Command::shell(text).directory(folder);
         let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(
             70,
@@ -61,21 +76,28 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     tasks
 }
 
-/// Makes the lists in a release's record, of what was sent and of those in the record `live`. It fails with 71 where
-/// the manifest is not the one that was meant.
-fn write_lists(record: &str, live: Option<&str>, transfer: &Transfer) -> Command {
-    let distrust = live.map(|live| format!("rm -f {}; ", quote(&format!("{live}/verified")))).unwrap_or_default();
-    let base = live.map_or("/dev/null".to_owned(), |live| format!("{live}/manifest"));
-    let text = format!(
-        "umask 077; : >sums; : >copied; LC_ALL=C awk -v linked={linked} {program} lists {base} && \
-         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] || {{ {distrust}exit 71; }}\n\
-         tr '\\n' '\\0' <copied >keep; rm copied lists",
+/// Shell text that makes the lists in the record in which it runs, of what was sent and of the manifest `base`. It fails
+/// where the manifest is not the one that was meant, or the others have not so many lines: not every awk says that a disk
+/// is full.
+fn write_lists(base: Option<&str>, transfer: &Transfer, sums: usize, copied: usize) -> String {
+    format!(
+        ": >sums && : >copied && LC_ALL=C awk -v linked={linked} {program} lists {base} && \
+         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && [ $(wc -l <sums) -eq {sums} ] && [ $(wc -l <copied) -eq {copied} ] && \
+         tr '\\n' '\\0' <copied >keep && rm copied lists",
         program = quote(lists::PROGRAM),
         linked = u8::from(transfer.read_only),
-        base = quote(&base),
+        base = quote(base.unwrap_or("/dev/null")),
         digest = transfer.tree.manifest().digest(),
-    );
-    Command::shell(text).directory(record)
+    )
+}
+
+/// Shell text that fails, and names them, where linked files are gone or were changed since `verified` was made. They may
+/// have been between the look at the host and now, and are not read again.
+fn unchanged_since(verified: &str) -> String {
+    format!(
+        "c=$(xargs -0 -r sh -c 'v=$1; shift; exec find \"$@\" -prune -newer \"$v\"' sh {} <\"$r/keep\" 2>&1) && [ -z \"$c\" ] || {{ printf '%s\\n' \"$c\"; false; }}",
+        quote(verified)
+    )
 }
 
 /// Copies the files of the record's list from the live release, in whose folder it runs: as clones where the file system
@@ -101,11 +123,11 @@ fn link(folder: &str, record: &str) -> String {
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its
 /// manifest then. It fails with 70 and names the files that differ, after the shell text `distrust`: nothing that files
-/// came from is relied on any more.
+/// came from is relied on any more. The shell text `linked` says whether those that are not hashed are what they were.
 ///
 /// OpenSSL is several times faster than coreutils where the processor has instructions for SHA-256. `sha256sum` has the
 /// last word, so it does not matter what another version of it prints.
-fn verify(record: &str, digest: &str, distrust: &str, openssl: bool) -> String {
+fn verify(record: &str, digest: &str, distrust: &str, openssl: bool, linked: &str) -> String {
     let fast = if openssl {
         r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
     } else {
@@ -119,8 +141,9 @@ fn verify(record: &str, digest: &str, distrust: &str, openssl: bool) -> String {
         "r={record}; echo {digest} >\"$r/began\"\n\
          sync -f . 2>/dev/null &\n\
          [ ! -s \"$r/sums\" ] || {fast}sha256sum -c \"$r/sums\" >\"$r/check\" || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
+         {linked} || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
-         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -cnewer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\"\n\
+         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\"\n\
          wait",
         record = quote(record),
     )

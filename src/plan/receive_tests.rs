@@ -174,7 +174,9 @@ fn ways() -> impl Iterator<Item = (Place, bool)> {
 }
 
 fn fill(place: &Place, odd: bool) {
-    for (path, contents) in [("-rf", "1"), ("a *b", "2"), ("d/same", "3"), ("d/other", "4"), ("gone/x", "5")] {
+    for (path, contents) in
+        [("-rf", "1"), ("-", "stdin"), ("a *b", "2"), ("d/same", "3"), ("d/other", "4"), ("gone/x", "5")]
+    {
         place.write(path, contents);
     }
     place.write("d/ü  x", "6");
@@ -204,8 +206,9 @@ fn a_second_release_is_made_of_the_first_and_of_what_changed() {
         let manifest = fs::read_to_string(place.record(2).join("manifest")).expect("the manifest");
         assert_eq!(manifest, scanned(place.project.path()));
         let made = odd || place.without.contains(&"awk");
-        assert_eq!(second.lists, if made { Lists::Sent } else { Lists::Made { based: true } });
-        assert_ne!(first.lists, Lists::Made { based: true });
+        assert_eq!(second.lists == Lists::Sent, made);
+        assert!(made || matches!(second.lists, Lists::Made { based: true, .. }));
+        assert!(!matches!(first.lists, Lists::Made { based: true, .. }));
         let verified = fs::read_to_string(place.record(2).join("verified")).expect("verified");
         assert_eq!(verified.trim_end(), second.tree.manifest().digest());
         let mut left: Vec<_> = fs::read_dir(place.record(2)).expect("the record").flatten().collect();
@@ -308,6 +311,90 @@ fn a_large_file_is_made_of_the_one_before_wherever_it_changed() {
             let mode = if read_only { 0o444 } else { 0o644 };
             assert_eq!((found.mode() & 0o777, found.mtime()), (mode, 1_700_000_000));
         }
+    }
+}
+
+/// A release of a read-only tree, and what the host looks like then.
+fn linked(without: &'static [&'static str]) -> (Place, Facts) {
+    let mut place = Place::new(without);
+    place.read_only = true;
+    fill(&place, false);
+    place.write("deep/er/file", "deep");
+    place.deploy(1, &place.survey(&[])).1.expect("a release");
+    let facts = place.survey(&[]);
+    (place, facts)
+}
+
+/// Long ago.
+fn age(path: &Path) {
+    let file = fs::File::options().append(true).open(path).expect("the file");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("its time");
+}
+
+#[test]
+fn a_file_that_was_put_in_the_place_of_a_shared_one_is_not_shared() {
+    for without in [&[][..], &["awk"]] {
+        for (path, folder) in [("index", false), ("deep/er/file", false), ("deep", true)] {
+            let (place, _) = linked(without);
+            place.write("index", "index");
+            place.deploy(2, &place.survey(&[])).1.expect("a release");
+            // Prepared elsewhere, with a time long ago.
+            let other = place.root().join("other");
+            let file = if folder {
+                fs::create_dir_all(other.join("er")).expect("a folder");
+                other.join("er/file")
+            } else {
+                other.clone()
+            };
+            fs::write(&file, "maintenance").expect("a file");
+            age(&file);
+            let target = place.release(2).join(path);
+            if folder {
+                fs::remove_dir_all(&target).expect("it goes");
+            }
+            fs::rename(&other, &target).expect("it is put there");
+            let output = place.deploy(3, &place.survey(&[])).1;
+            if let Err(output) = output {
+                assert_eq!(output.status.code(), Some(70), "{output:?}");
+                assert!(place.deploy(4, &place.survey(&[])).1.is_ok());
+                assert_eq!(scanned(&place.release(4)), scanned_read_only(&place), "{path}");
+            } else {
+                assert_eq!(scanned(&place.release(3)), scanned_read_only(&place), "{path}");
+            }
+        }
+    }
+}
+
+fn scanned_read_only(place: &Place) -> String {
+    String::from_utf8_lossy(&place.tree().manifest().to_bytes()).into_owned()
+}
+
+#[test]
+fn a_shared_file_that_changes_during_the_upload_is_seen() {
+    let (place, facts) = linked(&[]);
+    let file = place.release(1).join("d/same");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("its mode");
+    fs::write(&file, "edited").expect("the file");
+    let output = place.deploy(2, &facts).1.expect_err("it was changed");
+    assert_eq!(output.status.code(), Some(70), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("d/same"), "{output:?}");
+    assert!(place.deploy(3, &place.survey(&[])).1.is_ok());
+    assert_eq!(scanned(&place.release(3)), scanned_read_only(&place));
+}
+
+#[test]
+fn a_live_release_that_lacks_a_file_is_not_relied_on_twice() {
+    for read_only in [false, true] {
+        let mut place = Place::new(&[]);
+        place.read_only = read_only;
+        fill(&place, false);
+        place.deploy(1, &place.survey(&[])).1.expect("a release");
+        let facts = place.survey(&[]);
+        fs::remove_file(place.release(1).join("d/same")).expect("it goes");
+        let output = place.deploy(2, &facts).1.expect_err("a file is gone");
+        assert_eq!(output.status.code(), Some(73), "{output:?}");
+        assert!(place.survey(&[]).manifest.is_empty());
+        assert!(place.deploy(3, &place.survey(&[])).1.is_ok());
     }
 }
 

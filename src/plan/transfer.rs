@@ -49,6 +49,10 @@ pub enum Lists {
     Made {
         /// Whether they are.
         based: bool,
+        /// How many files are verified.
+        sums: usize,
+        /// How many files and links are copied.
+        copied: usize,
     },
 }
 
@@ -94,6 +98,12 @@ impl Transfer {
     /// The bytes of files that interrupted uploads left.
     pub fn taken(&self) -> u64 {
         self.taken.iter().map(|taken| taken.bytes(self.tree.manifest())).sum()
+    }
+
+    /// The bytes of files that become hard links.
+    pub fn linked(&self) -> u64 {
+        let unchanged = self.difference.unchanged.iter().filter(|_| self.read_only);
+        unchanged.filter_map(|index| self.tree.manifest().entries().get(*index)).map(manifest::Entry::size).sum()
     }
 
     /// The most bytes that are on the host twice while pieces are put together.
@@ -241,12 +251,22 @@ impl Sending<'_> {
     /// The lists of the release, and what is sent for them.
     fn lists(&self, base: &Manifest, new: &Manifest, difference: &Difference) -> (Lists, Vec<MemoryFile>) {
         let file = |name, bytes| MemoryFile::new(self.record(name), 0o600, bytes);
+        let path = |index: usize| new.entries().get(index).map(|entry| &*entry.path).unwrap_or_default();
+        let doubtful = |index: usize| self.read_only && self.facts.may_be_replaced(path(index));
+        let unchanged = |index: usize| difference.unchanged.binary_search(&index).is_ok();
+        let verified = |index: usize| !self.read_only || !unchanged(index) || doubtful(index);
         let awk = self.facts.program("awk").is_some();
-        match lists::lists(base, new, &difference.unchanged).filter(|_| awk) {
-            Some(text) => (Lists::Made { based: lists::is_based(&text) }, vec![file("lists", text)]),
+        match lists::lists(base, new, &difference.unchanged, doubtful).filter(|_| awk) {
+            Some(text) => {
+                let count = |wanted: &dyn Fn(usize, &Kind) -> bool| {
+                    new.entries().iter().enumerate().filter(|(index, entry)| wanted(*index, &entry.kind)).count()
+                };
+                let sums = count(&|index, kind| matches!(kind, Kind::File { .. }) && verified(index));
+                let copied = count(&|index, kind| !matches!(kind, Kind::Directory { .. }) && unchanged(index));
+                (Lists::Made { based: lists::is_based(&text), sums, copied }, vec![file("lists", text)])
+            }
             None => {
                 let keep = difference.keep_list(new);
-                let verified = |index: usize| !self.read_only || difference.unchanged.binary_search(&index).is_err();
                 let sums = new.sums(verified);
                 let all = vec![file("manifest", new.to_bytes()), file("sums", sums), file("keep", keep)];
                 (Lists::Sent, all)

@@ -144,7 +144,7 @@ impl Detached {
              flock -w 1 7 || {{ printf '%s\\n' \"$r\"; exit {RUNS}; }}\n\
              if [ \"$(cat \"$d/status\" 2>/dev/null)\" = 0 ] && {{ [ ! -e \"$d/products\" ] || [ -d \"$w$r\" ]; }}; then printf '%s\\n' \"$r\"; exit {SUCCEEDED}; fi\n\
              rm -f \"$d/status\" \"$d/products\" && printf '%s\\n' {release} >\"$d/release\" && printf '%s\\n' {name} >\"$d/name\" && : >\"$d/began\" && : >\"$d/log\" || exit 70\n\
-             n=0; while [ $n -lt 1000 ] && : >\"$d/log\" && [ -z \"$(find \"$d/log\" -cnewer \"$d/began\")\" ]; do n=$((n + 1)); done\n\
+             n=0; while [ $n -lt 1000 ] && : >\"$d/log\" && [ -z \"$(find \"$d/log\" -newer \"$d/began\")\" ]; do n=$((n + 1)); done\n\
              umask \"$mask\"\n\
              {keeper} </dev/null >/dev/null 2>&1 &\n\
              printf '%s\\n' {release}",
