@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg};
@@ -301,6 +301,7 @@ impl Ssh {
             opened
         });
         *server.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+        tokio::spawn(measure(Arc::downgrade(&server)));
         let spares = Arc::new(Spares::new(server.clone()));
         Self { shell: Shell::new(Arc::clone(&spares)), spares, server, sudo: OnceLock::new() }
     }
@@ -372,6 +373,23 @@ impl Session for Ssh {
         })
     }
 }
+
+/// Asks the server for a sign of life a few times, beside everything else, to see how far away it is. What it answers in
+/// a channel takes its processor too: a near one that is busy would count as far.
+async fn measure(server: Weak<Server>) {
+    for _ in 0..PINGS {
+        let Some(server) = server.upgrade() else { return };
+        let began = Instant::now();
+        // A server that is gone answers at once.
+        if server.handle.send_ping().await.is_err() || server.handle.is_closed() {
+            return;
+        }
+        server.meter.took(began.elapsed());
+    }
+}
+
+/// How many.
+const PINGS: u32 = 3;
 
 /// A channel, and after how many round trips it was open.
 type Opened = (Channel<Msg>, u64);
