@@ -227,12 +227,15 @@ impl Reader {
         while let Some(next) = self.next().await.transpose() {
             let next = next.and_then(|chunk| tally.check().map(|()| chunk));
             let failed = next.is_err();
+            if !failed {
+                let made = left.min(CHUNK as u64);
+                left -= made;
+                // Before it is on its way, as in a stream of one host's own.
+                tally.add(made);
+            }
             if to.send(next).await.is_err() || failed {
                 return;
             }
-            let made = left.min(CHUNK as u64);
-            left -= made;
-            tally.add(made);
         }
     }
 

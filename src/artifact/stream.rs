@@ -190,9 +190,10 @@ impl Output {
         let made = chunk.len() as u64;
         let bytes = self.coder.code(chunk);
         let began = Instant::now();
+        // Before it is on its way: whoever tells that the last chunk was sent tells all of them.
+        self.tally.add(made);
         self.sender.blocking_send(Ok(bytes)).map_err(|_| Stop::Gone)?;
         self.coder.waited(began.elapsed());
-        self.tally.add(made);
         Ok(())
     }
 
