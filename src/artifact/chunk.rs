@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use fastcdc::v2020::StreamCDC;
 use sha2::{Digest as _, Sha256};
@@ -35,14 +37,30 @@ pub struct Chunk {
 /// The chunks of the file at `path`, in order.
 pub fn of_file(path: &Path) -> io::Result<Vec<Chunk>> {
     let (least, average, most) = SIZES;
-    StreamCDC::new(File::open(path)?, least, average, most)
-        .map(|cut| {
-            let cut = cut?;
-            let digest = Sha256::digest(&cut.data);
-            let id = digest.first_chunk::<16>().copied().unwrap_or_default();
-            Ok(Chunk { length: u32::try_from(cut.length).unwrap_or(u32::MAX), id })
-        })
-        .collect()
+    let cuts = StreamCDC::new(File::open(path)?, least, average, most);
+    // To find where a chunk ends and to hash it cost about the same, so they are done side by side.
+    thread::scope(|scope| {
+        let (sender, found) = mpsc::sync_channel::<Vec<u8>>(WAITING);
+        let hash = move || found.into_iter().map(|data| Chunk::of(&data)).collect();
+        let hashing = thread::Builder::new().name("chunks".to_owned()).spawn_scoped(scope, hash)?;
+        for cut in cuts {
+            if sender.send(cut?.data).is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        hashing.join().map_err(|_| io::Error::other("its chunks could not be hashed"))
+    })
+}
+
+/// Chunks that may wait for being hashed.
+const WAITING: usize = 2;
+
+impl Chunk {
+    fn of(data: &[u8]) -> Self {
+        let id = Sha256::digest(data).first_chunk::<16>().copied().unwrap_or_default();
+        Self { length: u32::try_from(data.len()).unwrap_or(u32::MAX), id }
+    }
 }
 
 /// The chunks of files, by the SHA-256 of the whole.
