@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::path::above;
 use crate::layout::ReleaseId;
 
 mod detached;
@@ -227,14 +228,12 @@ impl Facts {
     /// Whether what the live release has at `path` may be another thing than what was sent: it or a folder above
     /// it was changed, replaced or removed.
     pub fn may_differ(&self, path: &[u8]) -> bool {
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        let mut above: &[u8] = b"";
-        for end in ends.chain([path.len()]) {
-            let part = path.get(..end).unwrap_or(path);
-            if self.touched.contains(above) && !self.listed.contains(part) {
+        let mut folder: &[u8] = b"";
+        for part in above(path).chain([path]) {
+            if self.touched.contains(folder) && !self.listed.contains(part) {
                 return true;
             }
-            above = part;
+            folder = part;
         }
         self.touched.contains(path)
     }
@@ -242,11 +241,11 @@ impl Facts {
     /// Whether what the live release has at `path` may have been put in the place of what was sent, with the times that
     /// it had elsewhere: the folder that it is in was changed, or one above it, which may be another one itself.
     pub fn may_be_replaced(&self, path: &[u8]) -> bool {
-        let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).peekable();
-        if above.peek().is_none() {
+        let mut folders = above(path).peekable();
+        if folders.peek().is_none() {
             return self.touched.contains(&b""[..]);
         }
-        above.any(|end| path.get(..end).is_some_and(|folder| self.touched.contains(folder)))
+        folders.any(|folder| self.touched.contains(folder))
     }
 
     fn take(&mut self, key: &str, value: &str) {

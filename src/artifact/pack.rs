@@ -53,12 +53,6 @@ pub struct Parts {
     pub ranges: Vec<Range>,
 }
 
-/// The folders above `path`, from the top down.
-fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    ends.filter_map(|end| path.get(..end))
-}
-
 impl Parts {
     fn size(&self) -> u64 {
         self.ranges.iter().map(|range| range.length).sum()
@@ -122,7 +116,7 @@ impl Packing {
             let Some(entry) = manifest.entries().get(*index) else { continue };
             if limit.is_some_and(|limit| bytes >= *limit) {
                 streams.push(Self { extra: Vec::new(), parts: Vec::new(), chunks: None, entries, ..self.clone() });
-                entries = above(&entry.path).filter_map(|folder| manifest.index(folder)).collect();
+                entries = path::above(&entry.path).filter_map(|folder| manifest.index(folder)).collect();
                 bytes = 0;
                 limit = limits.next();
             }

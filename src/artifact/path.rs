@@ -35,6 +35,12 @@ pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The folders above `path` of a release, from the top down.
+pub fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    ends.filter_map(|end| path.get(..end))
+}
+
 /// `path` so that no program takes it for an option or for its standard input.
 pub fn named(path: &[u8]) -> Vec<u8> {
     let prefix: &[u8] = if path.starts_with(b"-") { b"./" } else { b"" };

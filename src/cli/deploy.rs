@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::args::{ChangeArgs, DeployArgs, Global};
 use super::images::{self, Sources};
+use super::known;
 use super::machine::Machine;
 use super::operation::{self, Beginning, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
 use super::stage::{Stage, close};
 use crate::artifact::known::Known;
-use crate::artifact::patch::candidates;
 use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
-use crate::artifact::{Chunks, Kind as EntryKind, Part, ScanOptions, Tree, scan};
+use crate::artifact::{Part, ScanOptions, Tree, scan};
 use crate::config::batch::Batch;
 use crate::error::{Error, Kind};
 use crate::event::{Action, Event, Phase};
@@ -25,7 +23,6 @@ use crate::fleet::{self, Member, Question};
 use crate::layout::ReleaseId;
 use crate::plan::deploy::{Common, HostInput, plan};
 use crate::plan::render::{Filter, PlannedStep};
-use crate::plan::transfer::held;
 use crate::plan::{Obstacle, Plan, show};
 use crate::session::{Local, Session};
 use crate::step::{Action as TaskAction, Step, Task};
@@ -253,8 +250,8 @@ async fn prepare(
     let revision = release.revision.clone().unwrap_or_default();
 
     let holder = holder(machine, &format!("{} of {}", Action::Deploy.name(), source.description()));
-    let known = Known::new(project.records().join("manifests"));
-    let digests: Arc<[String]> = known.digests().into();
+    let manifests = Known::new(project.records().join("manifests"));
+    let digests: Arc<[String]> = manifests.digests().into();
     let questions: Vec<_> = checked
         .iter()
         .zip(&project.selection.hosts)
@@ -284,7 +281,7 @@ async fn prepare(
         return Err(Stop::Refused(Vec::new()));
     }
 
-    tokio::task::block_in_place(|| recall(&known, &mut facts));
+    tokio::task::block_in_place(|| known::recall(&manifests, &mut facts));
     let (id, time) = unused_id(machine, &revision, &facts)?;
     stage.sink.emit(Event::ReleaseChosen { release: id.to_string() }).await;
     release.release = Some(id.clone());
@@ -307,7 +304,7 @@ async fn prepare(
             .unwrap_or(usize::MAX),
         time,
     };
-    let chunks = Arc::new(tokio::task::block_in_place(|| chunks(&trees, &facts)));
+    let chunks = Arc::new(tokio::task::block_in_place(|| known::chunks(&trees, &facts)));
     let mut inputs = Vec::new();
     for ((host, facts), tree) in project.selection.hosts.iter().zip(&facts).zip(trees) {
         let mut steps = project.steps(host, &release).map_err(wrong)?;
@@ -327,7 +324,7 @@ async fn prepare(
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
     if lock {
-        tokio::task::block_in_place(|| remember(&known, &plan));
+        tokio::task::block_in_place(|| known::remember(&manifests, &plan));
     }
     Ok(Prepared { plan, holder, files })
 }
@@ -440,59 +437,6 @@ fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result
         trees.push(tree);
     }
     Ok(trees)
-}
-
-/// Fills in the manifests that hosts did not send because this machine has them. One that was lost meanwhile is none, so
-/// that its host is sent everything.
-fn recall(known: &Known, facts: &mut [Facts]) {
-    let mut texts: BTreeMap<String, Bytes> = BTreeMap::new();
-    for facts in facts {
-        if let Some(digest) = &facts.known_manifest {
-            let read = || Bytes::from(known.text(digest).unwrap_or_default());
-            facts.manifest = texts.entry(digest.clone()).or_insert_with(read).clone();
-        }
-    }
-}
-
-/// Keeps what the hosts are sent, for the next deploy. Where that fails, they send it back; so do hosts beyond the first
-/// few that have settings of their own, for what is kept is bounded.
-fn remember(known: &Known, plan: &Plan) {
-    let mut trees: Vec<&Arc<Tree>> = Vec::new();
-    for tree in plan.hosts.iter().filter_map(|host| host.transfer.as_ref()).map(|transfer| &transfer.tree) {
-        if trees.len() < REMEMBERED && !trees.iter().any(|seen| seen.is_same(tree)) {
-            let _ = known.keep(tree.manifest());
-            trees.push(tree);
-        }
-    }
-}
-
-/// The most manifests that one deploy keeps.
-const REMEMBERED: usize = 16;
-
-/// The chunks of the large files of which some host has another version. A file that cannot be read any more is
-/// left out: sending it says why.
-fn chunks(trees: &[Arc<Tree>], facts: &[Facts]) -> Chunks {
-    let mut all = Chunks::default();
-    for (tree, facts) in trees.iter().zip(facts) {
-        let had = Chunks::parse(&facts.chunks);
-        if had.is_empty() {
-            // Nothing to compare with, and a manifest can be long.
-            continue;
-        }
-        let old = held(facts);
-        for index in candidates(tree.manifest(), &old, &had) {
-            let Some(EntryKind::File { sha256, .. }) = tree.manifest().entries().get(index).map(|entry| &entry.kind)
-            else {
-                continue;
-            };
-            if all.get(sha256).is_none()
-                && let Some(found) = tree.chunks(index)
-            {
-                all.insert(*sha256, found);
-            }
-        }
-    }
-    all
 }
 
 /// An id that no host has, and its time in seconds since 1970: this second, or the next that is free.

@@ -14,6 +14,7 @@ pub mod env_change;
 pub mod env_file;
 pub mod images;
 pub mod init;
+mod known;
 pub mod locks;
 pub mod logs;
 pub mod look;

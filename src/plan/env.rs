@@ -147,22 +147,14 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
-    use std::process::{Command as Process, Output, Stdio};
+    use std::process::Output;
 
+    use super::super::on_shell;
     use super::*;
 
     fn run(command: &Command, input: &str) -> Output {
-        let mut process = Process::new("/bin/sh")
-            .args(["-c", &command.to_shell()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("sh");
-        process.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("input");
-        process.wait_with_output().expect("output")
+        on_shell::run(command, input.as_bytes())
     }
 
     fn mode(path: &std::path::Path) -> u32 {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::record;
-use crate::artifact::{Kind, Manifest, MemoryFile, manifest};
+use crate::artifact::{Kind, Manifest, MemoryFile, manifest, path};
 use crate::command::{Command, quote};
 use crate::facts::{DetachedState, Facts, ReleaseState};
 use crate::layout::{Layout, ReleaseId};
@@ -70,17 +70,15 @@ fn list(index: usize) -> String {
     format!("taken-{index}")
 }
 
-/// The paths of what is taken, each followed by NUL, as files of the record whose names `path` makes whole.
-pub(super) fn lists(taken: &[Taken], manifest: &Manifest, path: impl Fn(&str) -> String) -> Vec<MemoryFile> {
+/// The paths of what is taken, each followed by NUL, as files of the record whose names `place` makes whole.
+pub(super) fn lists(taken: &[Taken], manifest: &Manifest, place: impl Fn(&str) -> String) -> Vec<MemoryFile> {
     let lists = taken.iter().enumerate().map(|(index, taken)| {
         let mut text = Vec::new();
         for entry in taken.entries.iter().filter_map(|index| manifest.entries().get(*index)) {
-            // No name begins with a dash so.
-            text.extend_from_slice(b"./");
-            text.extend_from_slice(&entry.path);
+            text.extend_from_slice(&path::named(&entry.path));
             text.push(0);
         }
-        MemoryFile::new(path(&list(index)), 0o600, text)
+        MemoryFile::new(place(&list(index)), 0o600, text)
     });
     lists.collect()
 }

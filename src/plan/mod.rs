@@ -17,6 +17,8 @@ pub mod env;
 pub mod env_files;
 pub mod interrupted;
 pub mod lot;
+#[cfg(test)]
+mod on_shell;
 pub mod prune;
 pub mod receive;
 #[cfg(test)]

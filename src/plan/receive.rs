@@ -17,11 +17,13 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     tasks.extend(interrupted::task(layout, release, &transfer.taken));
     // What was taken from a release that turns out to be damaged makes the new one damaged.
     let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
-    let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&format!("{}/verified", layout.record(live))));
+    let verified = |live: &ReleaseId| format!("{}/verified", layout.record(live));
+    let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&verified(live)));
+    let digest = transfer.tree.manifest().digest();
     if let Lists::Made { based, sums, copied } = transfer.lists {
         let live = facts.live().filter(|_| based);
         let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
-        let text = write_lists(base.as_deref(), transfer, sums, copied);
+        let text = write_lists(base.as_deref(), &digest, transfer.read_only, [sums, copied]);
         let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
         let command = Command::shell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
         let meanings: &'static [(i32, &'static str)] = if based {
@@ -62,9 +64,8 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         let openssl = facts.program("openssl").is_some() && !transfer.tree.manifest().has_escaped_sums();
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
-        let digest = transfer.tree.manifest().digest();
         let linked = source.as_ref().filter(|_| transfer.read_only);
-        let linked = linked.map(|live| unchanged_since(&format!("{}/verified", layout.record(live))));
+        let linked = linked.map(|live| unchanged_since(&verified(live)));
         let text = verify(&record, &digest, &distrust, openssl, linked.as_deref().unwrap_or("true"));
         let check = Command::shell(text).directory(folder);
         let task = Task::own("Verify the release", check);
@@ -79,15 +80,14 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
 /// Shell text that makes the lists in the record in which it runs, of what was sent and of the manifest `base`. It fails
 /// where the manifest is not the one that was meant, or the others have not so many lines: not every awk says that a disk
 /// is full.
-fn write_lists(base: Option<&str>, transfer: &Transfer, sums: usize, copied: usize) -> String {
+fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: [usize; 2]) -> String {
     format!(
         ": >sums && : >copied && LC_ALL=C awk -v linked={linked} {program} lists {base} && \
          [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && [ $(wc -l <sums) -eq {sums} ] && [ $(wc -l <copied) -eq {copied} ] && \
          tr '\\n' '\\0' <copied >keep && rm copied lists",
         program = quote(lists::PROGRAM),
-        linked = u8::from(transfer.read_only),
+        linked = u8::from(read_only),
         base = quote(base.unwrap_or("/dev/null")),
-        digest = transfer.tree.manifest().digest(),
     )
 }
 

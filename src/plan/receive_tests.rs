@@ -1,19 +1,18 @@
 //! What a host does with a transfer, on a real shell: a project and a host that are folders of this machine.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command as Process, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 
+use super::on_shell::run;
 use super::receive::receive;
 use super::record;
 use super::transfer::{Lists, Sending, Transfer, held};
 use crate::artifact::known::Known;
 use crate::artifact::patch::candidates;
 use crate::artifact::{Chunks, Coding, Kind, Part, ScanOptions, Tally, Tree, scan};
-use crate::command::Command;
 use crate::facts::{Facts, Info, ReleaseState, Survey};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::Action;
@@ -30,18 +29,6 @@ struct Place {
 
 fn id(number: u32) -> ReleaseId {
     ReleaseId::new(&format!("20261121T1015{number:02}Z"), "aaaaaaa").expect("an id")
-}
-
-fn shell(command: &Command, input: Option<&[u8]>) -> Output {
-    let mut child = Process::new("/bin/sh")
-        .args(["-c", &command.to_shell()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sh");
-    child.stdin.take().expect("its input").write_all(input.unwrap_or_default()).expect("it reads");
-    child.wait_with_output().expect("its end")
 }
 
 impl Place {
@@ -89,7 +76,7 @@ impl Place {
             held: true,
             read_only: self.read_only,
         };
-        let outputs: Vec<Vec<u8>> = survey.commands().iter().map(|command| shell(command, None).stdout).collect();
+        let outputs: Vec<Vec<u8>> = survey.commands().iter().map(|command| run(command, b"").stdout).collect();
         let mut facts = Facts::parse(&outputs);
         facts.programs.retain(|program, _| !self.without.contains(&program.as_str()));
         facts
@@ -118,7 +105,7 @@ impl Place {
             hosts: 1,
         };
         let transfer = sending.transfer().expect("a transfer");
-        assert!(shell(&record::begin(&layout, &release, &Info::default()), None).status.success());
+        assert!(run(&record::begin(&layout, &release, &Info::default()), b"").status.success());
         let mut result = Ok(());
         for task in receive(&layout, facts, &release, 1_700_000_000, &transfer) {
             match task.action {
@@ -129,12 +116,12 @@ impl Place {
                         while let Some(chunk) = body.blocking_recv() {
                             bytes.extend_from_slice(&chunk.expect("a chunk"));
                         }
-                        let output = shell(&lot.command(Coding::Plain), Some(&bytes));
+                        let output = run(&lot.command(Coding::Plain), &bytes);
                         assert!(output.status.success(), "{output:?}");
                     }
                 }
                 Action::Command(command) if result.is_ok() => {
-                    let output = shell(&command, None);
+                    let output = run(&command, b"");
                     if !output.status.success() {
                         result = Err(output);
                     }
@@ -144,7 +131,7 @@ impl Place {
         }
         if result.is_ok() {
             let live = record::states(&layout, &[(&release, ReleaseState::Live)]);
-            assert!(shell(&live, None).status.success());
+            assert!(run(&live, b"").status.success());
             let current = self.root().join("current");
             let _ = fs::remove_file(&current);
             symlink(layout.release_target(&release), current).expect("current");
