@@ -1,4 +1,4 @@
-//! SHA-256 of files, over all cores, with an index that spares what did not change.
+//! SHA-256 of files, and beside it the chunks of large ones, over all cores, with an index that spares what did not change.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
+
+use super::chunk::{self, Chunk, LARGE};
 
 /// The first bytes of the index, with the version of its format.
 const MAGIC: &[u8; 16] = b"ship index 1\n\0\0\0";
@@ -56,21 +58,36 @@ pub struct Wanted {
     pub stamp: Stamp,
 }
 
+/// What was found out about a file.
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// Its chunks, where it is large and had to be read.
+    pub chunks: Option<Vec<Chunk>>,
+}
+
 /// The digests of `files`, in their order. `index` is read and written where given; it may be missing or
 /// damaged, and failing to write it only costs time later.
-pub fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<[u8; 32]>> {
+pub fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<Digest>> {
     let fresh = index.and_then(Index::create);
     let known = index.map(read_index).unwrap_or_default();
     let lookup = |file: &Wanted| {
         let (stamp, sha256) = known.get(&(file.stamp.device, file.stamp.inode))?;
-        (*stamp == file.stamp).then_some(*sha256)
+        (*stamp == file.stamp).then_some(Digest { sha256: *sha256, chunks: None })
     };
-    let mut found: Vec<Option<io::Result<[u8; 32]>>> = files.iter().map(|file| lookup(file).map(Ok)).collect();
+    let mut found: Vec<Option<io::Result<Digest>>> = files.iter().map(|file| lookup(file).map(Ok)).collect();
     let missing: Vec<usize> =
         found.iter().enumerate().filter(|(_, known)| known.is_none()).map(|(index, _)| index).collect();
-    for (index, result) in hash_all(files, &missing) {
+    let read = read_all(files, &missing);
+    for (index, result) in read.hashed {
         if let Some(place) = found.get_mut(index) {
-            *place = Some(result);
+            *place = Some(result.map(|sha256| Digest { sha256, chunks: None }));
+        }
+    }
+    for (index, chunks) in read.cut {
+        if let Some(Some(Ok(digest))) = found.get_mut(index) {
+            digest.chunks = Some(chunks);
         }
     }
     let results: Vec<_> =
@@ -82,24 +99,51 @@ pub fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<[u8; 32
     results
 }
 
-fn hash_all(files: &[Wanted], missing: &[usize]) -> Vec<(usize, io::Result<[u8; 32]>)> {
+/// What one thread does with one file.
+enum Job {
+    Hash(usize),
+    /// Whoever hashes a large file has one core busy with it; that another finds its chunks meanwhile costs no time.
+    Cut(usize),
+}
+
+/// What came of it, by the index of the file.
+#[derive(Default)]
+struct Read {
+    hashed: Vec<(usize, io::Result<[u8; 32]>)>,
+    cut: Vec<(usize, Vec<Chunk>)>,
+}
+
+fn read_all(files: &[Wanted], missing: &[usize]) -> Read {
+    let large = |index: usize| files.get(index).is_some_and(|file| file.stamp.size >= LARGE);
+    let jobs = missing.iter().flat_map(|index| [Some(Job::Hash(*index)), large(*index).then_some(Job::Cut(*index))]);
+    let jobs: Vec<Job> = jobs.flatten().collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut buffer = vec![0; CHUNK];
-        let mut results = Vec::new();
-        while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let mut read = Read::default();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (Job::Hash(index) | Job::Cut(index)) = job;
             let Some(file) = files.get(*index) else { break };
-            results.push((*index, hash(file, &mut buffer)));
+            match job {
+                Job::Hash(_) => read.hashed.push((*index, hash(file, &mut buffer))),
+                // That it cannot be read, or changes, is seen by whoever hashes it.
+                Job::Cut(_) => read.cut.extend(chunk::of_file(&file.path).ok().map(|chunks| (*index, chunks))),
+            }
         }
-        results
+        read
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     if cores < 2 {
         return work();
     }
     thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        let mut all = Read::default();
+        for read in threads.into_iter().map(|thread| thread.join().unwrap_or_default()) {
+            all.hashed.extend(read.hashed);
+            all.cut.extend(read.cut);
+        }
+        all
     })
 }
 
@@ -153,11 +197,11 @@ impl Index {
         (seconds, nanoseconds) < self.begun
     }
 
-    fn write(self, files: &[Wanted], results: &[io::Result<[u8; 32]>]) -> io::Result<()> {
+    fn write(self, files: &[Wanted], results: &[io::Result<Digest>]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(MAGIC.len() + files.len() * RECORD + 32);
         bytes.extend_from_slice(MAGIC);
-        for (file, sha256) in files.iter().zip(results) {
-            let (Ok(sha256), true) = (sha256, self.settled(&file.stamp)) else { continue };
+        for (file, result) in files.iter().zip(results) {
+            let (Ok(Digest { sha256, .. }), true) = (result, self.settled(&file.stamp)) else { continue };
             let stamp = &file.stamp;
             for number in [stamp.device, stamp.inode, stamp.size] {
                 bytes.extend_from_slice(&number.to_le_bytes());
@@ -226,7 +270,7 @@ mod tests {
         let (path, index) = (folder.path().join("a"), folder.path().join("index"));
         fs::write(&path, "one").unwrap();
         tick();
-        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap(), &sha(b"one"));
+        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap().sha256, sha(b"one"));
         // The record is believed: a false one shows.
         let mut known = read_index(&index);
         assert_eq!(known.len(), 1);
@@ -234,14 +278,29 @@ mod tests {
         record.1 = [7; 32];
         let fresh = Index::create(&index).unwrap();
         let file = Wanted { path: path.clone(), stamp: record.0 };
-        fresh.write(&[file], &[Ok([7; 32])]).unwrap();
-        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap(), &[7; 32]);
+        fresh.write(&[file], &[Ok(Digest { sha256: [7; 32], chunks: None })]).unwrap();
+        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap().sha256, [7; 32]);
         // A damaged index is not.
         let mut bytes = fs::read(&index).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&index, bytes).unwrap();
-        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap(), &sha(b"one"));
+        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap().sha256, sha(b"one"));
+    }
+
+    #[test]
+    fn large_files_that_are_read_are_cut_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (small, large, index) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("index"));
+        fs::write(&small, "one").unwrap();
+        fs::write(&large, chunk::tests::noise(1, LARGE as usize)).unwrap();
+        let cut = |index: &Path| {
+            let found = digests(&[wanted(&small), wanted(&large)], Some(index));
+            found.into_iter().map(|digest| digest.unwrap().chunks).collect::<Vec<_>>()
+        };
+        tick();
+        assert_eq!(cut(&index), [None, Some(chunk::of_file(&large).unwrap())]);
+        assert_eq!(cut(&index), [None, None]);
     }
 
     #[test]
@@ -256,7 +315,7 @@ mod tests {
         // Same size, same inode, same mtime; only the ctime tells.
         fs::write(&path, "two").unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
-        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap(), &sha(b"two"));
+        assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap().sha256, sha(b"two"));
     }
 
     #[test]
@@ -268,7 +327,7 @@ mod tests {
             digests(&[wanted(&path)], Some(&index));
             let second = format!("{round:05}b");
             fs::write(&path, &second).unwrap();
-            assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap(), &sha(second.as_bytes()));
+            assert_eq!(digests(&[wanted(&path)], Some(&index))[0].as_ref().unwrap().sha256, sha(second.as_bytes()));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{FOLDER_MODE, Origin, Root, Tree, TreeProblem};
 use super::walk::{Found, Walk, What, cannot};
-use super::{Entry, Kind, digest, links, path};
+use super::{Chunks, Entry, Kind, digest, links, path};
 
 /// A folder, or a file, that goes into the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn scan(parts: &[Part], options: &ScanOptions) -> Result<Tree, Vec<TreeProbl
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut entries = hash(found, &roots, options.index.as_deref())?;
+    let (mut entries, cut) = hash(found, &roots, options.index.as_deref())?;
     if options.read_only {
         for (entry, _) in &mut entries {
             if let Kind::File { mode, .. } = &mut entry.kind {
@@ -57,7 +57,7 @@ pub fn scan(parts: &[Part], options: &ScanOptions) -> Result<Tree, Vec<TreeProbl
             }
         }
     }
-    Ok(Tree::new(entries, roots))
+    Ok(Tree::new(entries, roots).with_chunks(cut))
 }
 
 /// `mode` of a file that nobody may write to.
@@ -107,8 +107,13 @@ fn check_links(found: &[Found], problems: &mut Vec<TreeProblem>) {
     }
 }
 
-/// The entries of what was found, files with their digests.
-fn hash(found: Vec<Found>, roots: &[Root], index: Option<&Path>) -> Result<Vec<(Entry, Origin)>, Vec<TreeProblem>> {
+/// The entries of what was found, files with their digests, and the chunks of large files that were read for it.
+#[expect(clippy::type_complexity, reason = "used in one place")]
+fn hash(
+    found: Vec<Found>,
+    roots: &[Root],
+    index: Option<&Path>,
+) -> Result<(Vec<(Entry, Origin)>, Chunks), Vec<TreeProblem>> {
     let place = |found: &Found| roots.get(found.root).and_then(|root| root.place(&found.path)).unwrap_or_default();
     let files: Vec<digest::Wanted> = found
         .iter()
@@ -119,6 +124,7 @@ fn hash(found: Vec<Found>, roots: &[Root], index: Option<&Path>) -> Result<Vec<(
         .collect();
     let mut digests = digest::digests(&files, index).into_iter().zip(&files);
     let mut entries = Vec::with_capacity(found.len());
+    let mut cut = Chunks::default();
     let mut problems = Vec::new();
     for Found { path, what, root } in found {
         let (kind, origin) = match what {
@@ -126,7 +132,12 @@ fn hash(found: Vec<Found>, roots: &[Root], index: Option<&Path>) -> Result<Vec<(
             What::ImpliedDirectory => (Kind::Directory { mode: FOLDER_MODE }, Origin::Nowhere),
             What::Symlink { target } => (Kind::Symlink { target: target.into() }, Origin::Nowhere),
             What::File { stamp, mode } => match digests.next() {
-                Some((Ok(sha256), _)) => (Kind::File { size: stamp.size(), sha256, mode }, Origin::Disk(root)),
+                Some((Ok(digest::Digest { sha256, chunks }), _)) => {
+                    if let Some(chunks) = chunks {
+                        cut.insert(sha256, chunks);
+                    }
+                    (Kind::File { size: stamp.size(), sha256, mode }, Origin::Disk(root))
+                }
                 Some((Err(error), file)) => {
                     let place = file.path.as_os_str().as_bytes();
                     problems.push(TreeProblem::new(place, cannot("be read", &error)));
@@ -137,7 +148,7 @@ fn hash(found: Vec<Found>, roots: &[Root], index: Option<&Path>) -> Result<Vec<(
         };
         entries.push((Entry { path: path.into(), kind }, origin));
     }
-    if problems.is_empty() { Ok(entries) } else { Err(problems) }
+    if problems.is_empty() { Ok((entries, cut)) } else { Err(problems) }
 }
 
 #[cfg(test)]

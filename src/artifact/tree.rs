@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::chunk::{self, Chunk};
+use super::chunk::{self, Chunk, Chunks};
 use super::{Entry, Kind, Manifest, MemoryFile, path};
 
 /// The mode of folders that only files in memory need.
@@ -91,6 +91,12 @@ impl Tree {
         Self { manifest: Manifest::new(entries), origins, roots: roots.into(), ..Self::default() }
     }
 
+    /// The same, with the chunks of large files that are known already.
+    pub(super) fn with_chunks(self, chunks: Chunks) -> Self {
+        let known = chunks.into_files().map(|(sha256, chunks)| (sha256, Arc::new(OnceLock::from(Some(chunks)))));
+        Self { cut: Arc::new(Mutex::new(known.collect())), ..self }
+    }
+
     /// What is in the tree.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -113,7 +119,7 @@ impl Tree {
         }
     }
 
-    /// The chunks of the file that entry `index` is, read from disk once; `None` for what is in memory or cannot be read.
+    /// The chunks of the file that entry `index` is, read from disk once, if at all; `None` for what is in memory or cannot be read.
     pub fn chunks(&self, index: usize) -> Option<Vec<Chunk>> {
         let (Content::Disk(place), Kind::File { sha256, .. }) =
             (self.content(index)?, &self.manifest.entries().get(index)?.kind)
