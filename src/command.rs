@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::secret::Secret;
 
 /// How long a command may take when the recipe does not say.
@@ -101,6 +103,9 @@ pub enum Program {
     Argv(Vec<String>),
     /// Text for `/bin/sh -c`, written by the author of a recipe or by ship.
     Shell(String),
+    /// Text for a subshell of the host's shell. It starts no program to run or to bound it, which on a fleet is much of
+    /// what a deploy costs, so it has to end by itself before long, or to change nothing. Only ship writes these.
+    Subshell(String),
     /// Text evaluated by the host's own long-lived shell, so that what it opens stays open: the
     /// deploy lock. Only ship writes these.
     Session(String),
@@ -139,6 +144,7 @@ pub struct Command {
     any_arguments: bool,
     may_fail: bool,
     secret_text: bool,
+    input: Option<Bytes>,
     timeout: Duration,
 }
 
@@ -151,6 +157,11 @@ impl Command {
     /// Text for `/bin/sh -c`.
     pub fn shell(text: impl Into<String>) -> Self {
         Self::new(Program::Shell(text.into()))
+    }
+
+    /// Text of ship's own for a subshell of the host's shell. See [`Program::Subshell`].
+    pub fn subshell(text: impl Into<String>) -> Self {
+        Self::new(Program::Subshell(text.into()))
     }
 
     /// Text for the host's long-lived shell itself. See [`Program::Session`].
@@ -167,6 +178,7 @@ impl Command {
             any_arguments: false,
             may_fail: false,
             secret_text: false,
+            input: None,
             timeout: DEFAULT_TIMEOUT,
         }
     }
@@ -196,6 +208,11 @@ impl Command {
         self
     }
 
+    /// Whether `timeout(1)` on the host bounds it, rather than this machine alone.
+    pub fn is_bounded_there(&self) -> bool {
+        !self.sudo && matches!(self.program, Program::Argv(_) | Program::Shell(_))
+    }
+
     /// Bounds the command's time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -219,9 +236,23 @@ impl Command {
         self
     }
 
-    /// Whether something in it is secret, and may not be seen in the arguments of a process.
+    /// Reads `input`, which travels with the text of the shell and is decoded by `base64(1)` of the host: for what is so
+    /// short that a channel of its own costs more.
+    pub fn with_input(mut self, input: Bytes) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// What it reads, where that travels with it.
+    pub fn input(&self) -> Option<&Bytes> {
+        self.input.as_ref()
+    }
+
+    /// Whether something in it is secret, or may be, and may not be seen in the arguments of a process.
     pub fn holds_secrets(&self) -> bool {
-        self.secret_text || self.environment.iter().any(|(_, value)| matches!(value, EnvValue::Secret(_)))
+        self.secret_text
+            || self.input.is_some()
+            || self.environment.iter().any(|(_, value)| matches!(value, EnvValue::Secret(_)))
     }
 
     /// How long the command may take.
@@ -262,7 +293,8 @@ impl Command {
         let mut shown = String::new();
         // Text of several commands, typed behind `cd … &&`, would go on where the folder is not there, and its
         // `exit` would end the shell of the person who typed it.
-        let group = self.directory.is_some() && matches!(&self.program, Program::Shell(text) if text.contains("exit "));
+        let group = self.directory.is_some()
+            && matches!(&self.program, Program::Shell(text) | Program::Subshell(text) if text.contains("exit "));
         if group {
             shown.push_str("( ");
         }
@@ -282,7 +314,7 @@ impl Command {
                 }
                 shown.push_str(&join(words.iter().map(String::as_str)));
             }
-            Program::Shell(text) | Program::Session(text) => shown.push_str(text),
+            Program::Shell(text) | Program::Subshell(text) | Program::Session(text) => shown.push_str(text),
         }
         if group {
             shown.push_str(" )");
@@ -296,7 +328,9 @@ impl Command {
         let sudo = if self.sudo { "sudo -- " } else { "" };
         match &self.program {
             Program::Argv(words) => format!("exec {sudo}{}", join(words.iter().map(String::as_str))),
-            Program::Shell(text) | Program::Session(text) => format!("exec /bin/sh -c {}", quote(text)),
+            Program::Shell(text) | Program::Subshell(text) | Program::Session(text) => {
+                format!("exec /bin/sh -c {}", quote(text))
+            }
         }
     }
 
@@ -304,8 +338,8 @@ impl Command {
     ///
     /// It runs in a subshell that is replaced by the program, so nothing leaks into the next command and
     /// sudo's parent is the long-lived shell (sudo keys its ticket on the parent where there is no tty,
-    /// sudoers(5) `timestamp_type`). All but sudo's commands are bounded on the host by `timeout(1)`,
-    /// because closing a channel does not stop what it started; a user may not signal root's processes,
+    /// sudoers(5) `timestamp_type`). All but sudo's commands and ship's own short ones are bounded on the host by
+    /// `timeout(1)`, because closing a channel does not stop what it started; a user may not signal root's processes,
     /// so those are bounded by the session alone.
     pub fn to_shell(&self) -> String {
         self.to_shell_with(SudoCall::WithoutPassword)
@@ -327,9 +361,12 @@ impl Command {
             };
             let _ = write!(line, " export {name}={};", quote(value));
         }
-        match (self.sudo, call) {
+        match (&self.program, call) {
+            (Program::Subshell(text), _) => {
+                let _ = writeln!(line, " {text}");
+            }
             // A builtin `printf`, or the password would be an argument of a process.
-            (true, SudoCall::PasswordIn(variable)) => {
+            (_, SudoCall::PasswordIn(variable)) if self.sudo => {
                 let program = self.program_words();
                 let _ = write!(line, " {{ printf '%s\\n' \"${variable}\"; exec cat; }} | sudo -S -p '' -- {program}");
             }
@@ -354,7 +391,9 @@ impl Command {
     fn program_words(&self) -> String {
         match &self.program {
             Program::Argv(words) => join(words.iter().map(String::as_str)),
-            Program::Shell(text) | Program::Session(text) => format!("/bin/sh -c {}", quote(text)),
+            Program::Shell(text) | Program::Subshell(text) | Program::Session(text) => {
+                format!("/bin/sh -c {}", quote(text))
+            }
         }
     }
 

@@ -64,8 +64,10 @@ pub fn acquire(layout: &Layout, holder: &Holder) -> Vec<Command> {
     let root = quote(layout.root()).into_owned();
     let record = serde_json::to_string(holder).unwrap_or_default();
     vec![
-        Command::shell(format!(
-            "umask 022 && mkdir -p {root}/releases {root}/shared && umask 077 && mkdir -p {root}/.ship/releases && [ -w {root} ] && [ -w {root}/releases ]"
+        Command::subshell(format!(
+            "umask 022 && {{ [ -d {root}/releases ] && [ -d {root}/shared ] || mkdir -p {root}/releases {root}/shared; }} && \
+             umask 077 && {{ [ -d {root}/.ship/releases ] || mkdir -p {root}/.ship/releases; }} && \
+             [ -w {root} ] && [ -w {root}/releases ]"
         )),
         // A failed redirection of `exec` would end the shell (POSIX 2.8.1), so it is tried in a subshell first.
         Command::session(format!(
@@ -73,7 +75,7 @@ pub fn acquire(layout: &Layout, holder: &Holder) -> Vec<Command> {
             lock = quote(&layout.lock())
         )),
         Command::session("flock -n 8"),
-        Command::shell(format!("umask 077; printf '%s\\n' {} >{}", quote(&record), quote(&layout.holder()))),
+        Command::subshell(format!("umask 077; printf '%s\\n' {} >{}", quote(&record), quote(&layout.holder()))),
     ]
 }
 
@@ -90,7 +92,7 @@ pub fn holder(layout: &Layout) -> Command {
 /// Whether the lock is free, without taking it: status 0 is free.
 pub fn probe(layout: &Layout) -> Command {
     let lock = quote(&layout.lock()).into_owned();
-    Command::shell(format!("[ ! -e {lock} ] || flock -n {lock} true"))
+    Command::subshell(format!("[ ! -e {lock} ] || flock -n {lock} true"))
 }
 
 /// What [`hold`] ends with where somebody holds the lock already; it has printed who.
@@ -100,7 +102,7 @@ pub const HELD: i32 = 75;
 pub fn hold(layout: &Layout, holder: &Holder) -> Command {
     let record = serde_json::to_string(holder).unwrap_or_default();
     let (records, hold) = (quote(&layout.records()).into_owned(), quote(&layout.hold()).into_owned());
-    Command::shell(format!(
+    Command::subshell(format!(
         "umask 022; mkdir -p {root} || exit; umask 077; mkdir -p {records} || exit; \
          [ ! -e {hold} ] || {{ cat {hold}; exit {HELD}; }}; set -C; printf '%s\\n' {record} >{hold}",
         root = quote(layout.root()),
@@ -111,7 +113,7 @@ pub fn hold(layout: &Layout, holder: &Holder) -> Command {
 /// Frees the lock that outlives the run, and prints who held it.
 pub fn free(layout: &Layout) -> Command {
     let hold = quote(&layout.hold()).into_owned();
-    Command::shell(format!("[ ! -e {hold} ] || {{ cat {hold} && rm -f {hold}; }}"))
+    Command::subshell(format!("[ ! -e {hold} ] || {{ cat {hold} && rm -f {hold}; }}"))
 }
 
 /// Reads a holder's line; text that is none becomes a holder that says so.

@@ -142,11 +142,22 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Result<bool, Stop> {
         let mut rest: VecDeque<Task> = tasks.iter().cloned().collect();
+        let inline = match (transfer, tasks.iter().find(|task| matches!(task.action, Action::Transfer))) {
+            (Some(transfer), Some(task)) => match self.inline(transfer).await {
+                Ok(inline) => inline,
+                Err(error) => {
+                    let running = self.start(phase, task).await;
+                    let lost = Lost { reason: format!("the data to send could not be read: {error}") };
+                    return Err(self.lost(Some(running), &task.name, lost).await);
+                }
+            },
+            _ => None,
+        };
         while !rest.is_empty() {
             if cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
-            let mut batch = Batch::next(&mut rest);
+            let mut batch = Batch::next(&mut rest, inline.as_ref());
             if rest.is_empty() && batch.has_room() {
                 batch.quiet = std::mem::take(&mut quiet);
             }

@@ -9,7 +9,7 @@ use crate::command::{Command, join, quote};
 use crate::layout::Layout;
 
 /// Programs that make a deploy better where a host has them.
-const USEFUL: &[&str] = &["zstd", "gzip", "openssl", "awk"];
+const USEFUL: &[&str] = &["zstd", "gzip", "openssl", "awk", "base64"];
 
 /// What a survey asks for.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ const HISTORY_LINES: u32 = 100;
 impl Survey<'_> {
     /// The commands, which all succeed on any host; [`super::Facts::parse`] takes their outputs in this order.
     pub fn commands(&self) -> Vec<Command> {
-        let look = Command::shell(format!("{}{}:", self.host(), self.application()));
+        let look = Command::subshell(format!("{}{}:", self.host(), self.application()));
         let Some(known) = self.manifest else { return vec![look] };
         vec![look, self.live_lists(known), self.touched()]
     }
@@ -157,7 +157,7 @@ impl Survey<'_> {
 
     /// `text` in `deploy_to`, where `$r` is the record of the live release, if that was verified.
     fn of_live_release(&self, text: &str) -> Command {
-        Command::shell(format!(
+        Command::subshell(format!(
             "cd {root} 2>/dev/null && [ -d current/ ] || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; \
              [ -e \"$r/verified\" ] || exit 0\n{text}",
             root = quote(self.layout.root()),

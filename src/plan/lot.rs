@@ -284,5 +284,5 @@ pub(super) fn assemble(layout: &Layout, release: &ReleaseId, time: i64, tree: &T
 pub(super) fn forget(layout: &Layout, names: &[&str]) -> Command {
     let files: Vec<String> = names.iter().map(|name| format!("{INCOMING}/{name}.*")).collect();
     // The names are hexadecimal digits: see `Facts::parse`.
-    Command::shell(format!("rm -f {}", files.join(" "))).directory(layout.root())
+    Command::subshell(format!("rm -f {}", files.join(" "))).directory(layout.root())
 }

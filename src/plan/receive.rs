@@ -9,6 +9,9 @@ use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 use crate::step::{Action, Task};
 
+/// From here on hashing takes longer than starting the programs that make it faster.
+const WORTH: u64 = 4 << 20;
+
 /// Receives the transfer, takes from the live release what it can, and verifies every file.
 pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, transfer: &Transfer) -> Vec<Task> {
     let mut tasks = vec![Task::new("Upload the release", Action::Transfer)];
@@ -25,7 +28,7 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
         let text = write_lists(base.as_deref(), &digest, transfer.read_only, [sums, copied]);
         let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
-        let command = Command::shell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
+        let command = Command::subshell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
         let meanings: &'static [(i32, &'static str)] = if based {
             &[(
                 71,
@@ -61,7 +64,8 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         tasks.push(Task::own("Put very large files in their place", command));
     }
     if transfer.tree.manifest().files() > 0 {
-        let openssl = facts.program("openssl").is_some() && !transfer.tree.manifest().has_escaped_sums();
+        let many = transfer.verified() >= WORTH;
+        let openssl = many && facts.program("openssl").is_some() && !transfer.tree.manifest().has_escaped_sums();
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let linked = source.as_ref().filter(|_| transfer.read_only);
@@ -83,8 +87,8 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
 fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: [usize; 2]) -> String {
     format!(
         ": >sums && : >copied && LC_ALL=C awk -v linked={linked} {program} lists {base} && \
-         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && [ $(wc -l <sums) -eq {sums} ] && [ $(wc -l <copied) -eq {copied} ] && \
-         tr '\\n' '\\0' <copied >keep && rm copied lists",
+         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && set -- $(wc -l sums copied) && [ $1 -eq {sums} ] && [ $3 -eq {copied} ] && \
+         tr '\\n' '\\0' <copied >keep",
         program = quote(lists::PROGRAM),
         linked = u8::from(read_only),
         base = quote(base.unwrap_or("/dev/null")),
@@ -143,7 +147,7 @@ fn verify(record: &str, digest: &str, distrust: &str, openssl: bool, linked: &st
          [ ! -s \"$r/sums\" ] || {fast}sha256sum -c \"$r/sums\" >\"$r/check\" || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
          {linked} || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
-         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\"\n\
+         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"\n\
          wait",
         record = quote(record),
     )

@@ -11,7 +11,7 @@ use crate::layout::{Layout, ReleaseId};
 /// an id is never reused.
 pub fn begin(layout: &Layout, release: &ReleaseId, info: &Info) -> Command {
     let info = serde_json::to_string(info).unwrap_or_default();
-    Command::shell(format!(
+    Command::subshell(format!(
         "umask 077 && mkdir {record} && printf '%s\\n' {info} >{record}/info && printf 'preparing\\n' >{record}/state && umask 022 && mkdir {folder}",
         record = quote(&layout.record(release)),
         folder = quote(&layout.release(release)),
@@ -21,7 +21,7 @@ pub fn begin(layout: &Layout, release: &ReleaseId, info: &Info) -> Command {
 
 /// Writes the states of releases, each by rename, so that none is ever half written.
 pub fn states(layout: &Layout, states: &[(&ReleaseId, ReleaseState)]) -> Command {
-    Command::shell(write_states(layout, states))
+    Command::subshell(write_states(layout, states))
 }
 
 /// The text of [`states`], for commands that do more.
@@ -91,5 +91,5 @@ impl HistoryEntry {
 /// Appends to the history. One short `printf` is one write(2), so lines of two runs cannot mix.
 pub fn append_history(layout: &Layout, entry: &HistoryEntry) -> Command {
     let line = serde_json::to_string(entry).unwrap_or_default();
-    Command::shell(format!("umask 077; printf '%s\\n' {} >>{}", quote(&line), quote(&layout.history())))
+    Command::subshell(format!("umask 077; printf '%s\\n' {} >>{}", quote(&line), quote(&layout.history())))
 }

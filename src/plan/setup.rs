@@ -504,6 +504,7 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         taken: Vec::new(),
         lots: vec![lot],
         streams: 1,
+        inline: false,
         link: Link { coding: Coding::Plain, far: false, hosts: 1 },
     }
 }

@@ -36,6 +36,8 @@ pub struct Transfer {
     pub lots: Vec<Lot>,
     /// How many of them at once.
     pub streams: usize,
+    /// Whether the one lot that there is travels with the commands around it, in place of a channel of its own.
+    pub inline: bool,
     /// What is known of the link.
     pub link: Link,
 }
@@ -106,6 +108,12 @@ impl Transfer {
         unchanged.filter_map(|index| self.tree.manifest().entries().get(*index)).map(manifest::Entry::size).sum()
     }
 
+    /// The bytes of files that the host reads to verify them.
+    pub fn verified(&self) -> u64 {
+        let all: u64 = self.tree.manifest().entries().iter().map(manifest::Entry::size).sum();
+        all.saturating_sub(self.linked())
+    }
+
     /// The most bytes that are on the host twice while pieces are put together.
     pub fn twice(&self) -> u64 {
         self.pieces.iter().map(Pieces::largest_but_first).max().unwrap_or(0)
@@ -127,6 +135,13 @@ const ALL_STREAMS: usize = 24;
 /// is. Beyond it is rather a host's disk or a processor that is waited for.
 const SLOW: u64 = 12 << 20;
 
+/// So many bytes travel with commands: a third more are sent then (base64), which takes less time than a channel of
+/// their own, as a rule.
+const INLINE: u64 = 512 << 10;
+
+/// So many do for all hosts together: they are kept here, several times over.
+const ALL_INLINE: u64 = 16 << 20;
+
 /// Fewer bytes arrive before a decoder has started.
 const WORTH: u64 = 64 << 10;
 
@@ -136,6 +151,11 @@ fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
         Some(time) if time >= FAR => (ALL_STREAMS / hosts.max(1)).clamp(1, MOST_STREAMS),
         _ => 1,
     }
+}
+
+/// The most bytes that travel with commands to each of so many hosts.
+fn inline(hosts: usize) -> u64 {
+    INLINE.min(ALL_INLINE / hosts.max(1) as u64)
 }
 
 /// What a transfer is made of.
@@ -219,6 +239,10 @@ impl Sending<'_> {
         };
         let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
+        let inline = match lots.as_slice() {
+            [lot] => self.facts.gnu_cp && self.facts.program("base64").is_some() && lot.total() <= inline(self.hosts),
+            _ => false,
+        };
         let coding = Coding::best(|program| self.facts.programs.contains_key(program));
         let link = Link { coding, far, hosts: self.hosts };
         Ok(Transfer {
@@ -232,6 +256,7 @@ impl Sending<'_> {
             taken,
             lots,
             streams,
+            inline,
             link,
         })
     }
@@ -311,6 +336,11 @@ mod tests {
         // What all hosts take together is much.
         assert!(!chosen(1 << 20, true, Some(10 << 20)));
         assert!(!chosen(1000, true, None));
+    }
+
+    #[test]
+    fn many_hosts_share_the_memory_for_what_travels_with_commands() {
+        assert_eq!([1, 32, 64, 200].map(inline), [512 << 10, 512 << 10, 256 << 10, 83_886]);
     }
 
     #[test]

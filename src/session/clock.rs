@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Reply, Status};
-use crate::command::{Command, Program};
+use crate::command::Command;
 
 /// How long a shell may take from its start, or from the end of a command, to its next marker.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -48,8 +48,7 @@ impl Clock {
     pub(super) fn running(index: usize, command: Option<&Command>) -> Self {
         let limit = command.map_or(Duration::ZERO, Command::time_limit);
         let started = Instant::now();
-        let bounded = command
-            .is_some_and(|command| command.sudo_argv().is_none() && !matches!(command.program(), Program::Session(_)));
+        let bounded = command.is_some_and(Command::is_bounded_there);
         Self { index, limit, deadline: started + limit + GRACE, running: true, started, bounded }
     }
 

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use russh::keys::ssh_encoding::base64::{Base64, Encoding as _};
+
 use super::marker::Nonce;
 use super::sudo::{FAREWELL, Sudo};
 use crate::command::{Command, Program};
@@ -89,13 +91,28 @@ pub(super) fn batch(commands: &[Command], sudo: Option<&Sudo>) -> String {
     for (index, command) in commands.iter().enumerate() {
         let (before, text) = called(command, sudo);
         let end = if command.may_fail() { "t" } else { "e" };
-        let _ = match command.program() {
-            Program::Session(_) => writeln!(script, "s {index} && {{ {text}\n{end} {index} $?; }}"),
-            _ => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; {end} {index} $?; }}"),
+        let _ = match (command.program(), command.input()) {
+            (Program::Session(_), _) => writeln!(script, "s {index} && {{ {text}\n{end} {index} $?; }}"),
+            (_, None) => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; {end} {index} $?; }}"),
+            (_, Some(input)) => writeln!(
+                script,
+                "s {index} && {{ {{ base64 -d | {text}; }} <<'{END_OF_INPUT}' 8>&-; {end} {index} $?; }}\n{}\n{END_OF_INPUT}",
+                encoded(input),
+            ),
         };
     }
     script.push_str(LAST_LINE);
     script
+}
+
+/// Ends what a command reads. No line of base64 (RFC 4648, 4) is this.
+const END_OF_INPUT: &str = "ship_end";
+
+/// `input` in base64, in lines of a length that every shell and decoder reads.
+fn encoded(input: &[u8]) -> String {
+    // Whole groups of three bytes have no padding.
+    const LINE: usize = 3 << 8;
+    input.chunks(LINE).map(Base64::encode_string).collect::<Vec<_>>().join("\n")
 }
 
 /// What comes before `command`, and the command itself, where sudo wants a password.
@@ -180,6 +197,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt;
     use std::process::{Command as Process, Stdio};
+
+    use bytes::Bytes;
 
     use super::*;
     use crate::event::Stream;
@@ -280,6 +299,56 @@ mod tests {
             assert!(replies.contains(&ended(0, 0)) && replies.contains(&ended(1, 3)), "{path} {replies:?}");
             assert_eq!(std::fs::read_to_string(&lock).unwrap(), "held\n", "{path} {replies:?}");
             assert!(streams.process().is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_shell_gives_commands_the_input_that_travels_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let input: Vec<u8> = (0..300_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for mut shell in shells() {
+            let take = |path: &std::path::Path, input: &[u8]| {
+                let text = format!("cat >{}; exit 7", crate::command::quote(&path.to_string_lossy()));
+                Command::shell(text).tolerated().with_input(Bytes::copy_from_slice(input))
+            };
+            let commands = [take(&first, &input), take(&second, b""), Command::shell("cat; echo after")];
+            let nonce = Nonce::new().unwrap();
+            let text = format!("{}{}", prelude(&nonce, None), batch(&commands, None));
+            let (replies, _) = converse(&mut shell, &nonce, text.as_bytes());
+            assert_eq!(std::fs::read(&first).unwrap(), input, "{shell:?}");
+            assert_eq!(std::fs::read(&second).unwrap(), b"", "{shell:?}");
+            assert!(replies.contains(&ended(0, 7)) && replies.contains(&ended(1, 7)), "{shell:?} {replies:?}");
+            assert!(replies.contains(&Reply::Output { index: 2, stream: Stream::Stdout, bytes: "after\n".into() }));
+        }
+    }
+
+    #[test]
+    fn every_shell_runs_a_subshell_that_changes_nothing_outside() {
+        let text = "umask 077; cd /; set -e; name=x; false; echo never";
+        let look = "umask; pwd; echo \"${name-unset}\"";
+        for mut shell in shells() {
+            let nonce = Nonce::new().unwrap();
+            shell.current_dir("/usr");
+            let commands =
+                [Command::subshell(text).tolerated(), Command::subshell("exit 9").directory("/").tolerated()];
+            let input = format!(
+                "umask 022\n{}{}",
+                prelude(&nonce, None),
+                batch(&[&commands[..], &[Command::session(look)]].concat(), None)
+            );
+            let (replies, _) = converse(&mut shell, &nonce, input.as_bytes());
+            assert!(replies.contains(&ended(0, 1)) && replies.contains(&ended(1, 9)), "{shell:?} {replies:?}");
+            let printed: Vec<u8> = replies
+                .iter()
+                .filter_map(|reply| match reply {
+                    Reply::Output { bytes, .. } => Some(bytes.to_vec()),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            let printed = String::from_utf8_lossy(&printed).into_owned();
+            assert!(printed.contains("22\n/usr\nunset\n") && !printed.contains("never"), "{shell:?} {printed}");
         }
     }
 

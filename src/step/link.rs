@@ -56,25 +56,26 @@ impl Link {
         if self.files.is_empty() && self.dirs.is_empty() {
             return Vec::new();
         }
-        let mut text = String::from("set -e");
+        let mut made = Vec::new();
         for dir in &self.dirs {
-            text.push_str(&format!("; mkdir -p {}", quote(&format!("{}/{dir}", context.layout.shared()))));
+            let shared = quote(&format!("{}/{dir}", context.layout.shared())).into_owned();
+            made.push(format!("{{ [ -d {shared} ] || mkdir -p {shared}; }}"));
         }
         for path in self.dirs.iter().chain(&self.files) {
             if let Some((parent, _)) = path.rsplit_once('/') {
-                text.push_str(&format!("; mkdir -p {}", quote(parent)));
+                made.push(format!("mkdir -p {}", quote(parent)));
             }
             // Relative, so that the tree stays right in chroots and bind mounts.
             let up = "../".repeat(2 + path.matches('/').count());
             let target = format!("{up}shared/{path}");
-            text.push_str(&format!(
-                "; [ ! -d {p} ] || [ -L {p} ] || rmdir {p}; ln -sfn {} {p}",
+            made.push(format!(
+                "{{ [ ! -d {p} ] || [ -L {p} ] || rmdir {p}; }} && ln -sfn {} {p}",
                 quote(&target),
                 p = quote(path)
             ));
         }
         let release = context.layout.release(context.release);
-        let command = context.limited(Command::shell(text).directory(release));
+        let command = context.limited(Command::subshell(made.join(" && ")).directory(release));
         vec![context.task(Action::Command(command)).meanings(&[(
             1,
             "a folder of the release stands where a shared one is to be linked: leave it out of the upload with `exclude`",

@@ -28,6 +28,16 @@ pub(super) struct Batch {
     pub(super) quiet: Vec<Command>,
     /// In place of all of these: what travels by itself.
     pub(super) alone: Option<Task>,
+    /// The upload among its tasks, where that travels with them.
+    inline: Option<Inline>,
+}
+
+/// An upload that travels with commands.
+#[derive(Clone, Debug)]
+pub(super) struct Inline {
+    command: Command,
+    /// Its bytes, before they were compressed.
+    total: u64,
 }
 
 /// How far a host came with a batch.
@@ -42,10 +52,17 @@ pub(super) struct Came {
 }
 
 impl Batch {
-    /// Takes from `rest` what can be sent next.
-    pub(super) fn next(rest: &mut VecDeque<Task>) -> Self {
-        let together = rest.iter().take_while(|task| travels_together(task)).count();
+    /// Takes from `rest` what can be sent next, with the upload where that is `inline`.
+    pub(super) fn next(rest: &mut VecDeque<Task>, inline: Option<&Inline>) -> Self {
+        let with_others = |task: &&Task| match task.action {
+            Action::Transfer => inline.is_some(),
+            _ => travels_together(task),
+        };
+        let together = rest.iter().take_while(with_others).count();
         let mut batch = Self { tasks: rest.drain(..together).collect(), ..Self::default() };
+        if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
+            batch.inline = inline.cloned();
+        }
         match rest.front().map(|task| &task.action) {
             Some(Action::Poll(_) | Action::Derive(_)) => batch.asking = rest.pop_front(),
             // What is not ship's own may take long, and the lock is held by another channel's shell.
@@ -68,7 +85,7 @@ impl Batch {
         let tasks = self.tasks.iter().filter_map(|task| match &task.action {
             Action::Command(command) if task.tolerate => Some(command.clone().tolerated()),
             Action::Command(command) => Some(command.clone()),
-            _ => transfer.and_then(alone),
+            _ => self.inline.as_ref().map(|inline| inline.command.clone()).or_else(|| transfer.and_then(alone)),
         });
         let asking = self.asking.iter().filter_map(|task| match &task.action {
             Action::Poll(poll) => Some(poll.probe.clone()),
@@ -98,7 +115,7 @@ impl Host {
         transfer: Option<&Transfer>,
         cancel: &CancellationToken,
     ) -> Result<Came, Stop> {
-        if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
+        if batch.inline.is_none() && batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
             let Some(transfer) = transfer else { return Ok(Came { tasks: batch.tasks.len(), ..Came::default() }) };
             let came = match transfer.lots.as_slice() {
                 [lot] => self.send_lot(phase, batch, transfer, lot, cancel).await,
@@ -127,6 +144,21 @@ impl Host {
                 other => return other,
             }
         }
+    }
+
+    /// The upload of `transfer` as a command, where it travels with the others. The error says what could not be read.
+    pub(super) async fn inline(&self, transfer: &Transfer) -> std::io::Result<Option<Inline>> {
+        let [lot] = transfer.lots.as_slice() else { return Ok(None) };
+        if !transfer.inline {
+            return Ok(None);
+        }
+        let coding = transfer.first_coding();
+        let mut body = lot.start(coding, &Tally::default());
+        let mut input = bytes::BytesMut::new();
+        while let Some(part) = body.recv().await {
+            input.extend_from_slice(&part?);
+        }
+        Ok(Some(Inline { command: lot.command(coding).with_input(input.freeze()), total: lot.total() }))
     }
 
     /// Sends a batch with an upload in one lot, which ends where it is once the run is stopped.
@@ -205,7 +237,10 @@ impl Host {
                     if let Some(task) = shown.get(index) {
                         let started = self.start(phase, task).await;
                         fed = matches!(task.action, Action::Transfer | Action::Send(_) | Action::Feed(_));
-                        if fed && sent > 0 {
+                        if let Some(Inline { command, total }) = batch.inline.as_ref().filter(|_| fed) {
+                            let sent = command.input().map_or(0, bytes::Bytes::len) as u64;
+                            self.progress(&started, sent, Some(*total)).await;
+                        } else if fed && sent > 0 {
                             self.progress(&started, sent, total).await;
                         }
                         running = Some(started);
