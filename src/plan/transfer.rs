@@ -71,12 +71,15 @@ pub struct Link {
 
 impl Link {
     /// How a lot of `total` bytes is sent: with a decoder on the host only where the link is what is waited for. Of a far
-    /// host that is taken for granted, of a near one only what was sent before can tell: `speed`, in bytes a second.
-    /// The stream itself then compresses no more than it has time for ([`crate::artifact::coding`]).
+    /// host that is taken for granted, of a near one only what was sent before can tell: `speed`, in bytes a second. Many
+    /// hosts share one link and what is packed for them, so that what is compressed once spares its bytes many times; but
+    /// gzip takes longer than most links. The stream itself compresses no more than it has time for
+    /// ([`crate::artifact::coding`]).
     pub fn coding(self, total: u64, speed: Option<u64>) -> Coding {
         // The other hosts are about as fast.
         let slow = speed.map_or(self.far, |speed| speed.saturating_mul(self.hosts as u64) < SLOW);
-        if slow && total >= WORTH { self.coding } else { Coding::Plain }
+        let many = self.hosts >= MANY && self.coding == Coding::Zstd;
+        if (slow || many) && total >= WORTH { self.coding } else { Coding::Plain }
     }
 }
 
@@ -141,6 +144,9 @@ const INLINE: u64 = 512 << 10;
 
 /// So many do for all hosts together: they are kept here, several times over.
 const ALL_INLINE: u64 = 16 << 20;
+
+/// From so many hosts on, they are worth it over any link.
+const MANY: usize = 4;
 
 /// Fewer bytes arrive before a decoder has started.
 const WORTH: u64 = 64 << 10;
@@ -329,13 +335,15 @@ mod tests {
     #[test]
     fn only_what_waits_for_its_link_is_compressed() {
         let chosen =
-            |total, far, speed| Link { coding: Coding::Zstd, far, hosts: 4 }.coding(total, speed) == Coding::Zstd;
+            |total, far, speed| Link { coding: Coding::Zstd, far, hosts: 3 }.coding(total, speed) == Coding::Zstd;
         assert!(chosen(1 << 20, true, None));
         assert!(!chosen(1 << 20, false, None));
         assert!(chosen(1 << 20, false, Some(1 << 20)));
         // What all hosts take together is much.
         assert!(!chosen(1 << 20, true, Some(10 << 20)));
         assert!(!chosen(1000, true, None));
+        let many = |coding| Link { coding, far: false, hosts: 4 }.coding(1 << 20, None);
+        assert_eq!([Coding::Zstd, Coding::Gzip].map(many), [Coding::Zstd, Coding::Plain]);
     }
 
     #[test]
