@@ -301,7 +301,6 @@ impl Ssh {
             opened
         });
         *server.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
-        tokio::spawn(measure(Arc::downgrade(&server)));
         let spares = Arc::new(Spares::new(server.clone()));
         Self { shell: Shell::new(Arc::clone(&spares)), spares, server, sudo: OnceLock::new() }
     }
@@ -344,6 +343,7 @@ impl Session for Ssh {
 
     fn warm(&self, shells: usize) {
         self.spares.start(shells);
+        tokio::spawn(measure(Arc::downgrade(&self.server)));
     }
 
     fn guard(&self) -> BoxFuture<'_, Result<(), Lost>> {
