@@ -213,15 +213,22 @@ const LEAST: u64 = 4 << 20;
 /// What is sent first where one stream carries all, so that its speed can decide about the rest.
 const PROBE: u64 = 4 << 20;
 
-/// Everything that travels, in its order.
-pub(super) fn lots(layout: &Layout, tree: &Arc<Tree>, pieces: &[Pieces], packing: Packing, streams: usize) -> Vec<Lot> {
+/// Everything that travels, in its order. Where the archive is `decided`, nothing is sent first to learn how to send it.
+pub(super) fn lots(
+    layout: &Layout,
+    tree: &Arc<Tree>,
+    pieces: &[Pieces],
+    packing: Packing,
+    streams: usize,
+    decided: bool,
+) -> Vec<Lot> {
     // The largest first, so that no stream is left alone with one at the end.
     let mut lots: Vec<Lot> = pieces.iter().flat_map(|pieces| pieces.lots(layout, tree)).collect();
     let total = packing.total();
     let limits = if streams > 1 {
         let count = usize::try_from(total / LEAST).unwrap_or(usize::MAX).clamp(1, streams);
         vec![total / count as u64; count - 1]
-    } else if total > 2 * PROBE && lots.is_empty() {
+    } else if !decided && total > 2 * PROBE && lots.is_empty() {
         vec![PROBE]
     } else {
         Vec::new()

@@ -70,16 +70,25 @@ pub struct Link {
 }
 
 impl Link {
-    /// How a lot of `total` bytes is sent: with a decoder on the host only where the link is what is waited for. Of a far
-    /// host that is taken for granted, of a near one only what was sent before can tell: `speed`, in bytes a second. Many
-    /// hosts share one link and what is packed for them, so that what is compressed once spares its bytes many times; but
-    /// gzip takes longer than most links. The stream itself compresses no more than it has time for
+    /// How a lot of `total` bytes is sent, which is an archive of files or not: with a decoder on the host only where that
+    /// is worth it. Decoding zstd takes less of a host than its SSH server takes for the bytes that are spared, so archives
+    /// are always worth it. A very large file is as a rule compressed already, and gzip takes longer than most links: there
+    /// the link has to be what is waited for. Of a far host that is taken for granted, of a near one only what was sent
+    /// before can tell: `speed`, in bytes a second. The stream itself compresses no more than it has time for
     /// ([`crate::artifact::coding`]).
-    pub fn coding(self, total: u64, speed: Option<u64>) -> Coding {
+    pub fn coding(self, total: u64, archive: bool, speed: Option<u64>) -> Coding {
         // The other hosts are about as fast.
         let slow = speed.map_or(self.far, |speed| speed.saturating_mul(self.hosts as u64) < SLOW);
-        let many = self.hosts >= MANY && self.coding == Coding::Zstd;
-        if (slow || many) && total >= WORTH { self.coding } else { Coding::Plain }
+        if slow && total >= WORTH || self.is_quick(archive) && total >= WORTH_NEAR {
+            self.coding
+        } else {
+            Coding::Plain
+        }
+    }
+
+    /// Whether compressing and decoding archives, or other lots, is quicker than sending and receiving them, over any link.
+    pub fn is_quick(self, archive: bool) -> bool {
+        archive && self.coding == Coding::Zstd
     }
 }
 
@@ -87,7 +96,7 @@ impl Transfer {
     /// How the first lot is compressed, when nothing is known of the link but how long an answer takes.
     pub fn first_coding(&self) -> Coding {
         match self.lots.first() {
-            Some(lot) => self.link.coding(lot.total(), None),
+            Some(lot) => self.link.coding(lot.total(), lot.packing().is_some(), None),
             None => Coding::Plain,
         }
     }
@@ -145,11 +154,11 @@ const INLINE: u64 = 512 << 10;
 /// So many do for all hosts together: they are kept here, several times over.
 const ALL_INLINE: u64 = 16 << 20;
 
-/// From so many hosts on, they are worth it over any link.
-const MANY: usize = 4;
-
 /// Fewer bytes arrive before a decoder has started.
 const WORTH: u64 = 64 << 10;
+
+/// The same over a link that is not waited for.
+const WORTH_NEAR: u64 = 1 << 20;
 
 /// How many streams a host is sent at once, when it answers after `round_trip` and is one of `hosts`.
 fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
@@ -244,13 +253,13 @@ impl Sending<'_> {
             tree: Arc::clone(&tree),
         };
         let far = self.facts.round_trip.is_some_and(|time| time >= FAR);
-        let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams);
+        let coding = Coding::best(|program| self.facts.programs.contains_key(program));
+        let link = Link { coding, far, hosts: self.hosts };
+        let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams, link.is_quick(true));
         let inline = match lots.as_slice() {
             [lot] => self.facts.gnu_cp && self.facts.program("base64").is_some() && lot.total() <= inline(self.hosts),
             _ => false,
         };
-        let coding = Coding::best(|program| self.facts.programs.contains_key(program));
-        let link = Link { coding, far, hosts: self.hosts };
         Ok(Transfer {
             tree,
             difference,
@@ -334,16 +343,22 @@ mod tests {
 
     #[test]
     fn only_what_waits_for_its_link_is_compressed() {
-        let chosen =
-            |total, far, speed| Link { coding: Coding::Zstd, far, hosts: 3 }.coding(total, speed) == Coding::Zstd;
+        let chosen = |total, far, speed| {
+            let link = Link { coding: Coding::Gzip, far, hosts: 4 };
+            assert_eq!(link.coding(total, true, speed), link.coding(total, false, speed));
+            link.coding(total, true, speed) == Coding::Gzip
+        };
         assert!(chosen(1 << 20, true, None));
         assert!(!chosen(1 << 20, false, None));
         assert!(chosen(1 << 20, false, Some(1 << 20)));
         // What all hosts take together is much.
         assert!(!chosen(1 << 20, true, Some(10 << 20)));
         assert!(!chosen(1000, true, None));
-        let many = |coding| Link { coding, far: false, hosts: 4 }.coding(1 << 20, None);
-        assert_eq!([Coding::Zstd, Coding::Gzip].map(many), [Coding::Zstd, Coding::Plain]);
+        let near = |total, archive| Link { coding: Coding::Zstd, far: false, hosts: 1 }.coding(total, archive, None);
+        assert_eq!(
+            [near(1 << 20, true), near(1 << 20, false), near(1 << 19, true)],
+            [Coding::Zstd, Coding::Plain, Coding::Plain]
+        );
     }
 
     #[test]

@@ -169,7 +169,7 @@ async fn carry(work: &Work, news: &News) -> End {
 async fn carry_one(work: &Work, lot: Lot, news: &News) -> End {
     let speed = *work.speed.lock().unwrap_or_else(PoisonError::into_inner);
     let total = lot.total();
-    let coding = work.link.coding(total, speed);
+    let coding = work.link.coding(total, lot.packing().is_some(), speed);
     let mut replies = work.session.feed(vec![lot.command(coding)], lot.start(coding, &work.tally));
     let mut began = None;
     while let Some(reply) = replies.recv().await {
