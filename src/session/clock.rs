@@ -38,10 +38,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// `command` at `index` is expected to start.
+    /// `command` at `index` is expected to start. What it reads has to arrive before, where that travels with it.
     pub(super) fn waiting(index: usize, command: Option<&Command>) -> Self {
         let clock = Self::running(index, command);
-        Self { running: false, deadline: clock.started + START_LIMIT, ..clock }
+        let arriving = command.filter(|command| command.input().is_some()).map_or(Duration::ZERO, Command::time_limit);
+        Self { running: false, deadline: clock.started + START_LIMIT + arriving, ..clock }
     }
 
     /// `command` at `index` has started.
@@ -69,5 +70,21 @@ impl Clock {
             }
             reply => reply,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_travels_with_a_command_has_time_to_arrive() {
+        let command = Command::shell("cat").timeout(Duration::from_secs(600));
+        let wait = |command: &Command| {
+            let clock = Clock::waiting(0, Some(command));
+            clock.deadline - clock.started
+        };
+        assert_eq!(wait(&command), START_LIMIT);
+        assert_eq!(wait(&command.with_input("x".into())), START_LIMIT + Duration::from_secs(600));
     }
 }
