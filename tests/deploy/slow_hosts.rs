@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::deploy::fleet::Fleet;
 use crate::deploy::large_files::{MIB, noise};
-use crate::deploy::link::Link;
+use crate::deploy::link::{Kind, Link};
 use crate::deploy::recipe::{SWAP, UPLOAD, run_on};
 use crate::session::sshd::{Options, Sshd};
 
@@ -51,6 +51,19 @@ fn a_slow_host_behind_the_same_bastion_does_not_hold_the_others_back() {
     fleet.write_ssh_config("Host web*\n ProxyJump bastion\n");
     fleet.knows("bastion", bastion.port, &bastion);
     others_are_prepared(&fleet);
+}
+
+#[test]
+fn a_slow_link_has_time_for_what_travels_with_the_commands() {
+    let fleet = Fleet::of(&["web1"]);
+    fleet.write("file", noise(90, MIB / 4));
+    fleet.commit("v1", &[]);
+    let server = &fleet.host("web1").server;
+    // Twenty seconds: longer than a shell may be silent for before it begins with a command.
+    let link = Link::to(server.port, Kind { rate: 20 << 10, ..Kind::default() });
+    fleet.knows("web1", link.port, server);
+    fleet.ship(&["deploy"]).exits(0);
+    fleet.serves_exactly("v1");
 }
 
 /// Processes of a server that a test has stopped; they are ended with the test.
