@@ -104,7 +104,8 @@ pub enum Program {
     /// Text for `/bin/sh -c`, written by the author of a recipe or by ship.
     Shell(String),
     /// Text for a subshell of the host's shell. It starts no program to run or to bound it, which on a fleet is much of
-    /// what a deploy costs, so it has to end by itself before long, or to change nothing. Only ship writes these.
+    /// what a deploy costs; so it has to end by itself before long, as the deploy lock is held until then, and to do no
+    /// harm where it ends after its session was given up. Only ship writes these.
     Subshell(String),
     /// Text evaluated by the host's own long-lived shell, so that what it opens stays open: the
     /// deploy lock. Only ship writes these.
@@ -134,6 +135,16 @@ pub enum SudoCall {
     PasswordIn(&'static str),
 }
 
+/// What a command reads, which may hold secrets: only its length is shown.
+#[derive(Clone, PartialEq, Eq)]
+struct Input(Bytes);
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// One command on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -144,7 +155,7 @@ pub struct Command {
     any_arguments: bool,
     may_fail: bool,
     secret_text: bool,
-    input: Option<Bytes>,
+    input: Option<Input>,
     timeout: Duration,
 }
 
@@ -239,13 +250,13 @@ impl Command {
     /// Reads `input`, which travels with the text of the shell and is decoded by `base64(1)` of the host: for what is so
     /// short that a channel of its own costs more.
     pub fn with_input(mut self, input: Bytes) -> Self {
-        self.input = Some(input);
+        self.input = Some(Input(input));
         self
     }
 
     /// What it reads, where that travels with it.
     pub fn input(&self) -> Option<&Bytes> {
-        self.input.as_ref()
+        self.input.as_ref().map(|Input(bytes)| bytes)
     }
 
     /// Whether something in it is secret, or may be, and may not be seen in the arguments of a process.
@@ -450,6 +461,13 @@ mod tests {
             .timeout(Duration::from_secs(30));
         insta::assert_snapshot!(command.to_shell(), @"( cd -- '/srv/my app' || exit 125; export MODE='x y'; export TOKEN='s3cret value'; exec timeout -k 5 30 /bin/sh -c 'a | b' )");
         insta::assert_snapshot!(command.display(), @"cd '/srv/my app' && MODE='x y' TOKEN=[secret] a | b");
+    }
+
+    #[test]
+    fn what_a_command_reads_is_not_shown() {
+        let command = Command::argv(["cat"]).with_input(Bytes::from_static(b"s3cret"));
+        assert!(command.holds_secrets() && !command.display().contains("s3cret"));
+        assert!(format!("{command:?}").contains("6 bytes") && !format!("{command:?}").contains("s3cret"));
     }
 
     #[test]

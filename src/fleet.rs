@@ -294,10 +294,8 @@ pub async fn lock_and_look(
 ) -> (Vec<Facts>, Vec<Refused>) {
     let until = Instant::now() + patience;
     for (member, question) in members.iter().zip(questions) {
-        // The guard; and the upload of whoever asks what is there already, unless this machine has sent something before:
-        // what changes then is as a rule so little that it travels with the commands.
-        let much = question.manifest.as_ref().is_some_and(|known| known.is_empty());
-        member.session.warm(1 + usize::from(much));
+        // The guard, and the upload of whoever asks what is there already.
+        member.session.warm(1 + usize::from(question.manifest.is_some()));
     }
     let first = members.iter().enumerate().min_by_key(|(_, member)| member.name.clone()).map(|(index, _)| index);
     let take = |index: usize, member: Member| {

@@ -142,7 +142,7 @@ impl Host {
         cancel: &CancellationToken,
     ) -> Result<bool, Stop> {
         let mut rest: VecDeque<Task> = tasks.iter().cloned().collect();
-        let inline = match (transfer, tasks.iter().find(|task| matches!(task.action, Action::Transfer))) {
+        let mut inline = match (transfer, tasks.iter().find(|task| matches!(task.action, Action::Transfer))) {
             (Some(transfer), Some(task)) => match self.inline(transfer).await {
                 Ok(inline) => inline,
                 Err(error) => {
@@ -157,7 +157,7 @@ impl Host {
             if cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
-            let mut batch = Batch::next(&mut rest, inline.as_ref());
+            let mut batch = Batch::next(&mut rest, &mut inline);
             if rest.is_empty() && batch.has_room() {
                 batch.quiet = std::mem::take(&mut quiet);
             }
@@ -166,6 +166,7 @@ impl Host {
                 if came.tasks < batch.tasks.len() {
                     // The shell went with a task that may fail: what was behind it was not begun.
                     quiet = batch.quiet;
+                    inline = batch.inline;
                     batch.asking.into_iter().for_each(|task| rest.push_front(task));
                     batch.tasks.drain(came.tasks..).rev().for_each(|task| rest.push_front(task));
                 } else if let (Some(task), Some((running, answer))) = (&batch.asking, came.answer) {

@@ -283,6 +283,11 @@ impl Execution {
                     (None, phase) => own.tasks(phase),
                 };
                 let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
+                let took_over = own.transfer.as_ref().is_some_and(|transfer| !transfer.taken.is_empty());
+                if stage.is_some() && took_over && matches!(result, Err(Stop::Lost { .. } | Stop::Cancelled)) {
+                    // What former uploads left is in this release now.
+                    host.cut.store(true, Ordering::Relaxed);
+                }
                 if stage.is_some() && result.is_err() {
                     cancel.cancel();
                 }

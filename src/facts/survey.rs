@@ -74,6 +74,7 @@ impl Survey<'_> {
             "printf 'system '; uname -s; printf 'user '; id -un\n\
              for p in {programs}; do printf 'program %s ' \"$p\"; command -v \"$p\" || echo; done\n\
              {files}\
+             [ -z \"$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION\" ] && echo plain_shell\n\
              case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
              case $(cp --help 2>/dev/null) in *--parents*--reflink*) echo gnu_cp;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
@@ -128,7 +129,7 @@ impl Survey<'_> {
 
     /// The manifest and the chunks of the live release.
     fn live_lists(&self, known: &[String]) -> Command {
-        self.of_live_release(&format!(
+        self.of_live_release(Command::subshell, &format!(
             "d=; read -r d <\"$r/verified\"\n\
              case \" {known} \" in *\" ${{d:-none}} \"*) printf '{KNOWN}%s\\n' \"$d\" ;; *) cat \"$r/manifest\" ;; esac\n\
              [ ! -e \"$r/chunks\" ] || cat \"$r/chunks\"",
@@ -148,16 +149,20 @@ impl Survey<'_> {
         } else {
             "-cnewer \"$r/verified\""
         };
-        self.of_live_release(&format!(
-            "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
+        // It walks through everything, which can take long.
+        self.of_live_release(
+            Command::shell,
+            &format!(
+                "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
              find current/ {newer} -print0 | xargs -0 sh -c '[ $# = 0 ] || \
              {{ printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0; }}' sh"
-        ))
+            ),
+        )
     }
 
     /// `text` in `deploy_to`, where `$r` is the record of the live release, if that was verified.
-    fn of_live_release(&self, text: &str) -> Command {
-        Command::subshell(format!(
+    fn of_live_release(&self, command: fn(String) -> Command, text: &str) -> Command {
+        command(format!(
             "cd {root} 2>/dev/null && [ -d current/ ] || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; \
              [ -e \"$r/verified\" ] || exit 0\n{text}",
             root = quote(self.layout.root()),

@@ -336,7 +336,7 @@ fn shared_links(common: &Common, host: &HostInput<'_>) -> Vec<Task> {
 /// Marks the release complete once it is on the disk. `sync -f` is GNU's and BusyBox's syncfs(2); where it is
 /// not known, plain `sync` is right and slower.
 fn ready(layout: &Layout, release: &ReleaseId) -> Task {
-    let command = Command::subshell(format!(
+    let command = Command::shell(format!(
         "sync -f {folder} 2>/dev/null || sync; {}",
         record::write_states(layout, &[(release, ReleaseState::Ready)]),
         folder = quote(&layout.release(release)),

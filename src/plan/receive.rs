@@ -70,7 +70,13 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let linked = source.as_ref().filter(|_| transfer.read_only);
         let linked = linked.map(|live| unchanged_since(&verified(live)));
-        let text = verify(&record, &digest, &distrust, openssl, linked.as_deref().unwrap_or("true"));
+        let text = verify(
+            &record,
+            &digest,
+            &distrust,
+            [transfer.lists.sums() > 0, openssl],
+            linked.as_deref().unwrap_or("true"),
+        );
         let check = Command::shell(text).directory(folder);
         let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(
@@ -131,11 +137,17 @@ fn link(folder: &str, record: &str) -> String {
 ///
 /// OpenSSL is several times faster than coreutils where the processor has instructions for SHA-256. `sha256sum` has the
 /// last word, so it does not matter what another version of it prints.
-fn verify(record: &str, digest: &str, distrust: &str, openssl: bool, linked: &str) -> String {
+fn verify(record: &str, digest: &str, distrust: &str, [any, openssl]: [bool; 2], linked: &str) -> String {
     let fast = if openssl {
         r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
     } else {
         ""
+    };
+    // A list that did not arrive is no list of nothing.
+    let hashed = if any {
+        format!(r#"[ -s "$r/sums" ] && {{ {fast}sha256sum -c "$r/sums" >"$r/check"; }}"#)
+    } else {
+        "true".to_owned()
     };
     // What is hashed is on its way to the disk meanwhile, where it has to be before the release is ready.
     //
@@ -144,7 +156,7 @@ fn verify(record: &str, digest: &str, distrust: &str, openssl: bool, linked: &st
     format!(
         "r={record}; echo {digest} >\"$r/began\"\n\
          sync -f . 2>/dev/null &\n\
-         [ ! -s \"$r/sums\" ] || {fast}sha256sum -c \"$r/sums\" >\"$r/check\" || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
+         {hashed} || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
          {linked} || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
          n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"\n\

@@ -494,7 +494,7 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
     };
     let lot = Lot::archive(packing, format!("umask 077; mkdir {0} && cd {0}", quote(stage)));
     Transfer {
-        lists: Lists::Sent,
+        lists: Lists::Sent { sums: 0 },
         read_only: false,
         tree,
         difference: Difference::default(),

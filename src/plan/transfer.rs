@@ -46,7 +46,10 @@ pub struct Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lists {
     /// They are sent as they are.
-    Sent,
+    Sent {
+        /// How many files are verified.
+        sums: usize,
+    },
     /// It makes them of what is sent, and of the live release's manifest where they are `based` on that.
     Made {
         /// Whether they are.
@@ -89,6 +92,15 @@ impl Link {
     /// Whether compressing and decoding archives, or other lots, is quicker than sending and receiving them, over any link.
     pub fn is_quick(self, archive: bool) -> bool {
         archive && self.coding == Coding::Zstd
+    }
+}
+
+impl Lists {
+    /// How many files are verified by reading them.
+    pub fn sums(self) -> usize {
+        match self {
+            Self::Sent { sums } | Self::Made { sums, .. } => sums,
+        }
     }
 }
 
@@ -147,9 +159,9 @@ const ALL_STREAMS: usize = 24;
 /// is. Beyond it is rather a host's disk or a processor that is waited for.
 const SLOW: u64 = 12 << 20;
 
-/// So many bytes travel with commands: a third more are sent then (base64), which takes less time than a channel of
-/// their own, as a rule.
-const INLINE: u64 = 512 << 10;
+/// So many bytes travel with commands: a third more are sent then (base64), which takes no longer than a round trip over
+/// a link that is worth mentioning.
+const INLINE: u64 = 256 << 10;
 
 /// So many do for all hosts together: they are kept here, several times over.
 const ALL_INLINE: u64 = 16 << 20;
@@ -257,7 +269,12 @@ impl Sending<'_> {
         let link = Link { coding, far, hosts: self.hosts };
         let lots = super::lot::lots(self.layout, &tree, &pieces, packing, streams, link.is_quick(true));
         let inline = match lots.as_slice() {
-            [lot] => self.facts.gnu_cp && self.facts.program("base64").is_some() && lot.total() <= inline(self.hosts),
+            [lot] => {
+                let plain = link.coding(lot.total(), true, None) == Coding::Plain;
+                // What is compressed is half as long, as a rule.
+                let travels = if plain { lot.total() } else { lot.total() / 2 };
+                self.facts.can_inline() && travels <= inline(self.hosts)
+            }
             _ => false,
         };
         Ok(Transfer {
@@ -296,20 +313,19 @@ impl Sending<'_> {
         let unchanged = |index: usize| difference.unchanged.binary_search(&index).is_ok();
         let verified = |index: usize| !self.read_only || !unchanged(index) || doubtful(index);
         let awk = self.facts.program("awk").is_some();
+        let count = |wanted: &dyn Fn(usize, &Kind) -> bool| {
+            new.entries().iter().enumerate().filter(|(index, entry)| wanted(*index, &entry.kind)).count()
+        };
+        let sums = count(&|index, kind| matches!(kind, Kind::File { .. }) && verified(index));
         match lists::lists(base, new, &difference.unchanged, doubtful).filter(|_| awk) {
             Some(text) => {
-                let count = |wanted: &dyn Fn(usize, &Kind) -> bool| {
-                    new.entries().iter().enumerate().filter(|(index, entry)| wanted(*index, &entry.kind)).count()
-                };
-                let sums = count(&|index, kind| matches!(kind, Kind::File { .. }) && verified(index));
                 let copied = count(&|index, kind| !matches!(kind, Kind::Directory { .. }) && unchanged(index));
                 (Lists::Made { based: lists::is_based(&text), sums, copied }, vec![file("lists", text)])
             }
             None => {
                 let keep = difference.keep_list(new);
-                let sums = new.sums(verified);
-                let all = vec![file("manifest", new.to_bytes()), file("sums", sums), file("keep", keep)];
-                (Lists::Sent, all)
+                let all = vec![file("manifest", new.to_bytes()), file("sums", new.sums(verified)), file("keep", keep)];
+                (Lists::Sent { sums }, all)
             }
         }
     }
@@ -363,7 +379,7 @@ mod tests {
 
     #[test]
     fn many_hosts_share_the_memory_for_what_travels_with_commands() {
-        assert_eq!([1, 32, 64, 200].map(inline), [512 << 10, 512 << 10, 256 << 10, 83_886]);
+        assert_eq!([1, 64, 128, 200].map(inline), [256 << 10, 256 << 10, 128 << 10, 83_886]);
     }
 
     #[test]

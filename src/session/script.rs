@@ -96,7 +96,7 @@ pub(super) fn batch(commands: &[Command], sudo: Option<&Sudo>) -> String {
             (_, None) => writeln!(script, "s {index} && {{ {before}{text} </dev/null 8>&-; {end} {index} $?; }}"),
             (_, Some(input)) => writeln!(
                 script,
-                "s {index} && {{ {{ base64 -d | {text}; }} <<'{END_OF_INPUT}' 8>&-; {end} {index} $?; }}\n{}\n{END_OF_INPUT}",
+                "s {index} && {{ {{ base64 -d | {text}; }} 8>&- <<'{END_OF_INPUT}'; {end} {index} $?; }}\n{}\n{END_OF_INPUT}",
                 encoded(input),
             ),
         };

@@ -116,6 +116,8 @@ struct Open {
     exit: Option<Exit>,
     /// How many batches were sent to it.
     batches: usize,
+    /// How long what it was sent for commands that never began may take to arrive.
+    unread: Duration,
 }
 
 impl Open {
@@ -305,7 +307,8 @@ impl Keeper {
         };
         // Its arguments reach a shell before its input does.
         let sent_at = if line.is_some() { pipes.ready.saturating_sub(1) } else { pipes.ready };
-        let open = self.open.insert(Open { pipes, streams, exit: None, batches: 0, sending: None });
+        let open =
+            self.open.insert(Open { pipes, streams, exit: None, batches: 0, sending: None, unread: Duration::ZERO });
         open.send(text);
         Ok((open, sent_at))
     }
@@ -347,6 +350,7 @@ impl Keeper {
         open.batches += 1;
         open.streams.begin();
         let mut clock = Clock::waiting(0, batch.first());
+        clock.deadline += std::mem::take(&mut open.unread);
         let mut told = false;
         loop {
             let Some(open) = self.open.as_mut() else { return Err(self.forget()) };
@@ -413,6 +417,10 @@ impl Keeper {
                 // Where nobody listens any more, the batch is still followed to its end, to stay in step.
                 let _ = replies.send(reply).await;
                 if over {
+                    if let Some(open) = &mut self.open {
+                        let never_begun = batch.iter().skip(clock.index).filter(|command| command.input().is_some());
+                        open.unread = never_begun.map(Command::time_limit).sum();
+                    }
                     return self.watch().await;
                 }
             }

@@ -63,7 +63,7 @@ impl Expected {
 /// a run that died is removed first, so it can never be the one that is published.
 fn switch(layout: &Layout, target: &str, expected: &Expected) -> Command {
     let next = ".ship/next";
-    Command::subshell(format!(
+    Command::shell(format!(
         "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {pattern}) ;; *) exit 74;; esac; \
          [ -d {target} ] || exit 75; \
          {{ [ ! -e {next} ] || rm -rf {next}; }} && mkdir {next} && ln -s {target} {next}/current && mv -f {next}/current ./ && rmdir {next}",
@@ -78,7 +78,7 @@ fn switch(layout: &Layout, target: &str, expected: &Expected) -> Command {
 pub fn unpublish(layout: &Layout, before: Option<&str>, target: &str) -> Task {
     let expected = Expected { targets: vec![target.to_owned()], missing: true };
     let unreached = before.map(|before| format!("{}) exit 0;; ", quote(before))).unwrap_or_default();
-    let command = Command::subshell(format!(
+    let command = Command::shell(format!(
         "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {unreached}{}) ;; *) exit 74;; esac; rm -f current",
         expected.pattern()
     ));

@@ -1,13 +1,14 @@
 //! Deploying, deploying again, and going back.
 
 use crate::deploy::fleet::Fleet;
+use crate::deploy::large_files::{MIB, noise};
 use crate::deploy::recipe::{SWAP, UPLOAD, run};
 
 #[test]
 fn the_second_deploy_sends_only_what_changed() {
     let fleet = Fleet::of(&["web1", "web2", "web3"]);
-    let large = "0123456789abcdef".repeat(64 * 1024);
-    fleet.commit("v1", &[("index.html", "one"), ("assets/large.bin", &large)]);
+    fleet.write("assets/large.bin", noise(1, MIB));
+    fleet.commit("v1", &[("index.html", "one")]);
     let first = fleet.ship(&["deploy", "--output", "json"]).exits(0);
     fleet.serves("v1");
     let first_release = fleet.release();

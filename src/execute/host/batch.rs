@@ -29,11 +29,11 @@ pub(super) struct Batch {
     /// In place of all of these: what travels by itself.
     pub(super) alone: Option<Task>,
     /// The upload among its tasks, where that travels with them.
-    inline: Option<Inline>,
+    pub(super) inline: Option<Inline>,
 }
 
 /// An upload that travels with commands.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Inline {
     command: Command,
     /// Its bytes, before they were compressed.
@@ -53,7 +53,7 @@ pub(super) struct Came {
 
 impl Batch {
     /// Takes from `rest` what can be sent next, with the upload where that is `inline`.
-    pub(super) fn next(rest: &mut VecDeque<Task>, inline: Option<&Inline>) -> Self {
+    pub(super) fn next(rest: &mut VecDeque<Task>, inline: &mut Option<Inline>) -> Self {
         let with_others = |task: &&Task| match task.action {
             Action::Transfer => inline.is_some(),
             _ => travels_together(task),
@@ -61,7 +61,7 @@ impl Batch {
         let together = rest.iter().take_while(with_others).count();
         let mut batch = Self { tasks: rest.drain(..together).collect(), ..Self::default() };
         if batch.tasks.iter().any(|task| matches!(task.action, Action::Transfer)) {
-            batch.inline = inline.cloned();
+            batch.inline = inline.take();
         }
         match rest.front().map(|task| &task.action) {
             Some(Action::Poll(_) | Action::Derive(_)) => batch.asking = rest.pop_front(),
