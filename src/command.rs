@@ -337,12 +337,7 @@ impl Command {
     /// the time. Commands without directory and environment of their own only: they have none that is secret.
     pub fn for_a_person(&self) -> String {
         let sudo = if self.sudo { "sudo -- " } else { "" };
-        match &self.program {
-            Program::Argv(words) => format!("exec {sudo}{}", join(words.iter().map(String::as_str))),
-            Program::Shell(text) | Program::Subshell(text) | Program::Session(text) => {
-                format!("exec /bin/sh -c {}", quote(text))
-            }
-        }
+        format!("exec {sudo}{}", self.program_words())
     }
 
     /// The command as one line of POSIX shell, to be evaluated by a shell that reads its standard input.

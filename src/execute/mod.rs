@@ -14,19 +14,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
-use crate::event::{Event, HostState, HostSummary, Outcome, Phase, Sink};
+use crate::event::{Event, Outcome, Phase, Sink};
 use crate::lock;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::plan::{HostPlan, Plan};
 use crate::session::{BoxFuture, Session};
 use crate::step::{Action, Task};
 
+mod conclusion;
 pub mod host;
 pub mod lifeline;
 pub mod local;
 pub mod setup;
 pub mod timing;
 
+pub use conclusion::{Conclusion, outcome_word};
+
+use conclusion::{Progress, Standing, conclude};
 use host::{Host, Stop};
 use lifeline::Lifeline;
 use timing::Times;
@@ -35,27 +39,6 @@ use timing::Times;
 pub trait Reconnect: Send + Sync {
     /// A new session of the host at `index` of the plan, or why there is none.
     fn again(&self, index: usize) -> BoxFuture<'_, Result<Arc<dyn Session>, String>>;
-}
-
-/// How far a host has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Progress {
-    /// Nothing that users see was changed.
-    Untouched,
-    /// `publish` began.
-    Publishing,
-    /// `publish` ended well.
-    Published,
-    /// The release from before is live again.
-    PutBack,
-    /// Neither.
-    Unknown,
-}
-
-#[derive(Clone, Debug)]
-struct Standing {
-    progress: Progress,
-    why: Option<String>,
 }
 
 /// What a run needs beside its plan.
@@ -76,17 +59,6 @@ pub struct Run {
     pub times: Arc<Times>,
     /// Who, and when it ended, for the history.
     pub history: Arc<dyn Fn() -> HistoryEntry + Send + Sync>,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conclusion {
-    /// How.
-    pub outcome: Outcome,
-    /// A row for each host.
-    pub hosts: Vec<HostSummary>,
-    /// What to do next.
-    pub hints: Vec<String>,
 }
 
 struct Execution {
@@ -527,49 +499,6 @@ fn split<'a>(plan: &Plan, own: &'a HostPlan) -> (&'a [Task], &'a [Task]) {
     let record = |task: &&Task| task.own && !task.tolerate && matches!(task.action, Action::Command(_));
     let left = if plan.hosts.len() == 1 { own.publish.iter().rev().take_while(record).count() } else { 0 };
     own.publish.split_at(own.publish.len() - left)
-}
-
-/// The word of the history for how a run ended.
-pub fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done => "done",
-        Outcome::Failed => "failed",
-        Outcome::Refused => "refused",
-        Outcome::NeedsPerson => "needs_person",
-        Outcome::Interrupted => "interrupted",
-    }
-}
-
-fn conclude(plan: &Plan, outcome: Outcome, standings: &[Standing]) -> Conclusion {
-    let hosts: Vec<HostSummary> = plan
-        .hosts
-        .iter()
-        .zip(standings)
-        .map(|(host, standing)| {
-            let before = host.live_before();
-            let (state, after) = match standing.progress {
-                Progress::Untouched => (HostState::Unchanged, before.clone()),
-                Progress::Published => (HostState::Live, Some(plan.release.to_string())),
-                Progress::PutBack => (HostState::PutBack, before.clone()),
-                Progress::Publishing | Progress::Unknown => (HostState::Unknown, None),
-            };
-            let commands = if state == HostState::Unknown { host.by_hand() } else { Vec::new() };
-            HostSummary { host: host.host.clone(), before, after, state, why: standing.why.clone(), commands }
-        })
-        .collect();
-    let unknown = hosts.iter().any(|host| host.state == HostState::Unknown);
-    let untouched = hosts.iter().all(|host| host.state != HostState::Unknown);
-    let outcome = match outcome {
-        // Stopped at once, yet no host was between two states.
-        Outcome::NeedsPerson if untouched => Outcome::Interrupted,
-        _ if unknown => Outcome::NeedsPerson,
-        other => other,
-    };
-    let mut hints = Vec::new();
-    if unknown {
-        hints.push("`ship status` shows what is live where; the commands above put a host back by hand".to_owned());
-    }
-    Conclusion { outcome, hosts, hints }
 }
 
 #[cfg(test)]

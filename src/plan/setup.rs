@@ -9,9 +9,8 @@ use std::sync::Arc;
 use super::lot::Lot;
 use super::record::HistoryEntry;
 use super::render::PlannedStep;
-use super::transfer::{Link, Lists};
 use super::{Obstacle, Transfer};
-use crate::artifact::{Coding, Difference, MemoryFile, Packing, Tree};
+use crate::artifact::{MemoryFile, Packing, Tree};
 use crate::command::{Command, quote};
 use crate::facts::Facts;
 use crate::facts::found::{Found, Look, Thing};
@@ -482,9 +481,8 @@ pub fn append(layout: &Layout, entry: &HistoryEntry, stage: &str) -> (Transfer, 
 /// What is sent lands in a folder of the login user's that nobody else may read. It must be new: what is there
 /// already could be a trap of somebody else's.
 fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
-    let tree = Arc::new(Tree::default());
     let packing = Packing {
-        tree: Arc::clone(&tree),
+        tree: Arc::new(Tree::default()),
         entries: Vec::new(),
         prefix: String::new(),
         extra,
@@ -493,18 +491,5 @@ fn transfer(stage: &str, extra: Vec<MemoryFile>) -> Transfer {
         time: 0,
     };
     let lot = Lot::archive(packing, format!("umask 077; mkdir {0} && cd {0}", quote(stage)));
-    Transfer {
-        lists: Lists::Sent { sums: 0 },
-        read_only: false,
-        tree,
-        difference: Difference::default(),
-        removed: Vec::new(),
-        patches: Vec::new(),
-        pieces: Vec::new(),
-        taken: Vec::new(),
-        lots: vec![lot],
-        streams: 1,
-        inline: false,
-        link: Link { coding: Coding::Plain, far: false, hosts: 1 },
-    }
+    Transfer::of(lot)
 }

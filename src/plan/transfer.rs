@@ -105,6 +105,24 @@ impl Lists {
 }
 
 impl Transfer {
+    /// Nothing but `lot`, over a link of which nothing is known.
+    pub fn of(lot: Lot) -> Self {
+        Self {
+            tree: Arc::default(),
+            difference: Difference::default(),
+            lists: Lists::Sent { sums: 0 },
+            read_only: false,
+            patches: Vec::new(),
+            removed: Vec::new(),
+            pieces: Vec::new(),
+            taken: Vec::new(),
+            lots: vec![lot],
+            streams: 1,
+            inline: false,
+            link: Link { coding: Coding::Plain, far: false, hosts: 1 },
+        }
+    }
+
     /// How the first lot is compressed, when nothing is known of the link but how long an answer takes.
     pub fn first_coding(&self) -> Coding {
         match self.lots.first() {

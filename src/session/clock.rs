@@ -12,7 +12,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How much longer than its time limit a command may take before its shell is given up: `timeout(1)` on
 /// the host has acted long before (SIGTERM at the limit, SIGKILL 5 s later), so this bounds sudo's
-/// commands, which it cannot stop.
+/// commands, which it cannot stop, and ship's own short ones, which do without it.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// How long output may still come after the shell has ended.

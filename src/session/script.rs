@@ -181,7 +181,8 @@ pub(super) fn fed(commands: &[Command], nonce: &Nonce, sudo: Option<&Sudo>) -> S
 
 /// Reads signs of life; ends `process` when they stop, without having been told `q`. `i` interrupts its batch.
 ///
-/// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself.
+/// SIGTERM ends an idle shell at once and lets a busy one finish its command, which is bounded itself or
+/// short.
 pub(super) fn watchdog(process: u32, silence: u64) -> String {
     format!(
         "while :; do\n\
@@ -302,6 +303,15 @@ mod tests {
         }
     }
 
+    /// All that was printed, in its order.
+    fn printed(replies: &[Reply]) -> String {
+        let parts = replies.iter().filter_map(|reply| match reply {
+            Reply::Output { bytes, .. } => Some(&bytes[..]),
+            _ => None,
+        });
+        String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned()
+    }
+
     #[test]
     fn every_shell_gives_commands_the_input_that_travels_with_them() {
         let folder = tempfile::tempdir().unwrap();
@@ -339,15 +349,7 @@ mod tests {
             );
             let (replies, _) = converse(&mut shell, &nonce, input.as_bytes());
             assert!(replies.contains(&ended(0, 1)) && replies.contains(&ended(1, 9)), "{shell:?} {replies:?}");
-            let printed: Vec<u8> = replies
-                .iter()
-                .filter_map(|reply| match reply {
-                    Reply::Output { bytes, .. } => Some(bytes.to_vec()),
-                    _ => None,
-                })
-                .flatten()
-                .collect();
-            let printed = String::from_utf8_lossy(&printed).into_owned();
+            let printed = printed(&replies);
             assert!(printed.contains("22\n/usr\nunset\n") && !printed.contains("never"), "{shell:?} {printed}");
         }
     }
@@ -360,15 +362,7 @@ mod tests {
             shell.args(["-c", program(), "ship"]);
             let body = "echo not a command\n".repeat(1000);
             let (replies, _) = converse(&mut shell, &nonce, format!("{text}{body}").as_bytes());
-            let printed: Vec<u8> = replies
-                .iter()
-                .filter_map(|reply| match reply {
-                    Reply::Output { bytes, .. } => Some(bytes.to_vec()),
-                    _ => None,
-                })
-                .flatten()
-                .collect();
-            assert_eq!(String::from_utf8_lossy(&printed), format!("first\n{body}"), "{shell:?}");
+            assert_eq!(printed(&replies), format!("first\n{body}"), "{shell:?}");
             let started = |index| Reply::Started { index };
             assert_eq!(without_output(&replies), [started(0), ended(0, 0), started(1), ended(1, 5)], "{shell:?}");
         }

@@ -40,6 +40,13 @@ pub(super) struct Inline {
     total: u64,
 }
 
+impl Inline {
+    /// The bytes that travel, before base64.
+    fn length(&self) -> u64 {
+        self.command.input().map_or(0, |input| input.len() as u64)
+    }
+}
+
 /// How far a host came with a batch.
 #[derive(Default)]
 pub(super) struct Came {
@@ -217,7 +224,10 @@ impl Host {
         let asking = batch.asking.as_ref().map(|_| batch.tasks.len());
         let mut answer = Answer::default();
         let mut quiet = true;
-        let (mut sent, mut fed) = (0, false);
+        let inline = batch.inline.as_ref();
+        let mut sent = inline.map_or(0, Inline::length);
+        let whole = inline.map(|inline| inline.total).or(total);
+        let mut fed = false;
         let mut running: Option<Running> = None;
         let mut finished = 0;
         let mut interrupted = false;
@@ -237,11 +247,8 @@ impl Host {
                     if let Some(task) = shown.get(index) {
                         let started = self.start(phase, task).await;
                         fed = matches!(task.action, Action::Transfer | Action::Send(_) | Action::Feed(_));
-                        if let Some(Inline { command, total }) = batch.inline.as_ref().filter(|_| fed) {
-                            let sent = command.input().map_or(0, bytes::Bytes::len) as u64;
-                            self.progress(&started, sent, Some(*total)).await;
-                        } else if fed && sent > 0 {
-                            self.progress(&started, sent, total).await;
+                        if fed && sent > 0 {
+                            self.progress(&started, sent, whole).await;
                         }
                         running = Some(started);
                     }
