@@ -9,8 +9,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Lost;
+use super::flow::Flow;
 use super::pipes::{Chunk, Exit, Meter, Pipes, WAITING_CHUNKS};
 use crate::event::Stream;
+
+/// How much is handed on at once: what fits into one packet of most servers (`CHAN_SES_PACKET_DEFAULT` of OpenSSH's
+/// channels.h).
+const PACKET: usize = 32 << 10;
 
 /// Runs the command line `program` in `channel`, after `now` round trips.
 ///
@@ -30,7 +35,12 @@ pub(super) async fn start(
     writer.exec(true, program).await?;
     let (input, fed) = mpsc::channel(1);
     let (printed, output) = mpsc::channel(WAITING_CHUNKS);
-    let life = Arc::new(Life::default());
+    let life = Arc::new(Life {
+        exited: CancellationToken::new(),
+        given_up: CancellationToken::new(),
+        gone: CancellationToken::new(),
+        flow: Flow::new(Arc::clone(&meter)),
+    });
     tokio::spawn(drain(reader, printed, life.clone(), meter.clone()));
     tokio::spawn(fill(writer, fed, life, meter));
     // OpenSSH opens the window once the program runs.
@@ -38,7 +48,6 @@ pub(super) async fn start(
 }
 
 /// What the two halves of a channel tell each other.
-#[derive(Default)]
 struct Life {
     /// The program has ended: it reads nothing any more.
     exited: CancellationToken,
@@ -46,6 +55,8 @@ struct Life {
     given_up: CancellationToken,
     /// The channel, or its connection, is gone.
     gone: CancellationToken,
+    /// What is on its way to the program.
+    flow: Flow,
 }
 
 /// Feeds the channel until the input ends or the program has ended; closes it where nobody listens.
@@ -54,12 +65,17 @@ struct Life {
 /// waited for alone.
 async fn fill(writer: ChannelWriteHalf<Msg>, mut fed: mpsc::Receiver<Bytes>, life: Arc<Life>, meter: Arc<Meter>) {
     let feed = async {
-        while let Some(bytes) = fed.recv().await {
-            let count = bytes.len();
-            if writer.data_bytes(bytes).await.is_err() {
-                return;
+        while let Some(mut bytes) = fed.recv().await {
+            while !bytes.is_empty() {
+                let packet = bytes.split_to(PACKET.min(bytes.len()));
+                let count = packet.len();
+                life.flow.room(count).await;
+                if writer.data_bytes(packet).await.is_err() {
+                    return;
+                }
+                life.flow.sent(count);
+                meter.sent(count);
             }
-            meter.sent(count);
         }
         let _ = writer.eof().await;
     };
@@ -97,6 +113,10 @@ async fn drain(mut reader: ChannelReadHalf, printed: mpsc::Sender<Chunk>, life: 
             Some(ChannelMsg::ExtendedData { data, ext: 1 }) => output(Stream::Stderr, data, &meter),
             Some(ChannelMsg::ExitStatus { exit_status }) => Chunk::Exited(Exit::Status(exit_status.cast_signed())),
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => Chunk::Exited(Exit::Signal(name(&signal_name))),
+            Some(ChannelMsg::WindowAdjusted { new_size }) => {
+                life.flow.opened(new_size);
+                continue;
+            }
             Some(ChannelMsg::Failure) => {
                 Chunk::Refused(Lost { reason: "the server does not run commands for this user".to_owned() })
             }

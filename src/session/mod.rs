@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod deadline;
 mod feed;
+mod flow;
 mod guard;
 mod host_key;
 mod keys;
