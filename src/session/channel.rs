@@ -17,7 +17,7 @@ use crate::event::Stream;
 /// channels.h).
 const PACKET: usize = 32 << 10;
 
-/// Runs the command line `program` in `channel`, after `now` round trips.
+/// Runs the command line `program` in `channel`, after `now` round trips; `flow` says how much is on its way to it.
 ///
 /// The server's consent is not waited for: what is sent goes out as soon as the server opens its window,
 /// which OpenSSH does when it has started the program.
@@ -26,6 +26,7 @@ pub(super) async fn start(
     program: &str,
     forward_agent: bool,
     meter: Arc<Meter>,
+    flow: Flow,
     now: u64,
 ) -> Result<Pipes, russh::Error> {
     let (reader, writer) = channel.split();
@@ -39,7 +40,7 @@ pub(super) async fn start(
         exited: CancellationToken::new(),
         given_up: CancellationToken::new(),
         gone: CancellationToken::new(),
-        flow: Flow::new(Arc::clone(&meter)),
+        flow,
     });
     tokio::spawn(drain(reader, printed, life.clone(), meter.clone()));
     tokio::spawn(fill(writer, fed, life, meter));

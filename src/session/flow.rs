@@ -21,9 +21,9 @@ const LEAST: u64 = 256 << 10;
 /// So many bytes are on their way for each microsecond that an answer takes: a gigabit link is kept busy.
 const RATE: u64 = 128;
 
-/// A server that takes nothing for so long either does not say so early, or its program does not read: holding back
-/// gains nothing then.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// A server that takes nothing for so long has a program that does not read, or what it said was lost here, where its
+/// output is not read either: then only its window is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is on its way in a channel.
 pub(super) struct Flow {
@@ -39,14 +39,15 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Nothing was sent yet in a channel of the connection that `meter` counts.
-    pub(super) fn new(meter: Arc<Meter>) -> Self {
+    /// Nothing was sent yet in a channel of the connection that `meter` counts. Other servers than OpenSSH may say what
+    /// they took only when half of their window is used: they are not held back for.
+    pub(super) fn new(meter: Arc<Meter>, openssh: bool) -> Self {
         Self {
             meter,
             sent: AtomicU64::new(0),
             window: AtomicU32::new(0),
             taken: watch::Sender::new(0),
-            free: AtomicBool::new(false),
+            free: AtomicBool::new(!openssh),
         }
     }
 
@@ -94,7 +95,7 @@ mod tests {
     fn flow(micros: u64) -> Flow {
         let meter = Meter::default();
         meter.took(Duration::from_micros(micros));
-        Flow::new(Arc::new(meter))
+        Flow::new(Arc::new(meter), true)
     }
 
     /// How many packets go out before `flow` waits, of a thousand.
@@ -131,11 +132,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_says_nothing_is_not_waited_for_twice() {
-        let flow = Flow::new(Arc::default());
+        let flow = Flow::new(Arc::default(), true);
         assert_eq!(fill(&flow).await, 8);
         let began = tokio::time::Instant::now();
         flow.room(PACKET).await;
         assert_eq!(began.elapsed(), PATIENCE);
         assert_eq!(fill(&flow).await, 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_may_not_say_so_early_is_sent_what_its_window_allows() {
+        assert_eq!(fill(&Flow::new(Arc::default(), false)).await, 1000);
     }
 }

@@ -125,21 +125,24 @@ fn called(command: &Command, sudo: Option<&Sudo>) -> (&'static str, String) {
 
 /// The command line of a shell that is told on its standard input what to do, see [`told`].
 ///
-/// The script travels as the first bytes of standard input, never as an argument, so that secrets in it
-/// do not show in `ps`. `dd` takes exactly its length, byte by byte, because a shell would read ahead; `read` does so
-/// by itself (POSIX XCU, `read`).
+/// The script travels as the first lines of standard input, never as an argument, so that secrets in it do not show
+/// in `ps`. `read` takes no more than a line, byte by byte (POSIX XCU, `read`), where a shell would read ahead.
 ///
 /// The command line keeps to what bash, dash, fish, tcsh and zsh read alike: words, and single quotes
 /// around text without `'`, `!`, `\` and line ends.
-pub(super) const BOOTSTRAP: &str =
-    "exec /bin/sh -c 'read -r length && eval \"$(dd bs=1 count=$length 2>/dev/null)\"' ship";
+pub(super) const BOOTSTRAP: &str = "exec /bin/sh -c 'IFS= read -r ship_line && eval \"$ship_line\"' ship";
 
-/// What a shell of [`BOOTSTRAP`] reads first: the length of a script and the script.
+/// What a shell of [`BOOTSTRAP`] reads first: a line that reads a script line by line, and the script.
 ///
-/// It is a compound command so that a part of it, where the connection breaks, is a syntax error and runs nothing.
+/// Of a part of it, where the connection breaks, nothing runs. What was read is in no variable while it runs.
 pub(super) fn told(body: &str) -> String {
-    let script = format!("{{ {ENVIRONMENT}\n{body}\n}}");
-    format!("{}\n{script}", script.len())
+    let script = format!("{ENVIRONMENT}\n{body}\n");
+    format!(
+        "ship_end=$(printf '\\n.') && ship_end=${{ship_end%.}} && ship_text= && set -- {} && \
+         while [ $1 -gt 0 ] && IFS= read -r ship_line; do ship_text=$ship_text$ship_line$ship_end; set -- $(($1-1)); done && \
+         [ $1 -eq 0 ] && eval \"unset ship_text ship_line ship_end; set --; $ship_text\"\n{script}",
+        script.lines().count(),
+    )
 }
 
 /// The commands of a shell that stops at the first that fails, and of which the last gets the rest of the shell's

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::config::Patience;
 use super::feed::feed;
+use super::flow::Flow;
 use super::host_key::{Expected, Verdict};
 use super::pipes::{Host, Meter, Pipes};
 use super::shell::Shell;
@@ -42,9 +43,15 @@ pub(super) struct Seen {
     verdict: Mutex<Option<Verdict>>,
     loss: Mutex<Option<String>>,
     binding: OnceLock<AgentSessionBinding>,
+    openssh: OnceLock<bool>,
 }
 
 impl Seen {
+    /// Whether the server says that it is OpenSSH's (RFC 4253, 4.2).
+    fn is_openssh(&self) -> bool {
+        self.openssh.get().copied().unwrap_or_default()
+    }
+
     /// The verdict on the server's key.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -85,7 +92,13 @@ impl client::Handler for Client {
         Ok(trusted)
     }
 
-    async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut client::Session) -> Result<(), russh::Error> {
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        names: &Names,
+        session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        let _ = self.seen.openssh.set(session.remote_sshid().starts_with(b"SSH-2.0-OpenSSH_"));
         // CVE-2023-48795 (Terrapin): without strict key exchange these two kinds can be cut short.
         let gcm = [cipher::AES_256_GCM, cipher::AES_128_GCM].contains(&names.cipher);
         if !names.strict_kex() && !gcm {
@@ -389,7 +402,7 @@ async fn measure(server: Weak<Server>) {
 }
 
 /// How many.
-const PINGS: u32 = 3;
+const PINGS: u32 = 8;
 
 /// A channel, and after how many round trips it was open.
 type Opened = (Channel<Msg>, u64);
@@ -416,7 +429,8 @@ impl Server {
     }
 
     async fn run(&self, (channel, now): Opened, program: &str) -> Result<Pipes, Lost> {
-        let started = channel::start(channel, program, self.forward_agent, self.meter.clone(), now);
+        let flow = Flow::new(Arc::clone(&self.meter), self.seen.is_openssh());
+        let started = channel::start(channel, program, self.forward_agent, self.meter.clone(), flow, now);
         started.await.map_err(|_| self.loss())
     }
 }
