@@ -133,8 +133,6 @@ pub struct Facts {
     /// Whether `/bin/sh` is dash, BusyBox or the like, which read their program in blocks and hand what stands in it to
     /// commands through pipes. Others read it byte by byte, and write that to a temporary file first.
     pub plain_shell: bool,
-    /// Whether `tar` is GNU tar, which takes a list of names that may hold any byte.
-    pub gnu_tar: bool,
     /// Whether `cp` has the options of GNU coreutils: it makes clones where the file system can, and links.
     pub gnu_cp: bool,
     /// Free space where releases go, in KiB, where `df` says.
@@ -268,7 +266,6 @@ impl Facts {
                 }
             }
             "plain_shell" => self.plain_shell = true,
-            "gnu_tar" => self.gnu_tar = true,
             "gnu_cp" => self.gnu_cp = true,
             "nearest" => self.nearest = value.to_owned(),
             "writable" => self.writable = true,
@@ -402,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_survey_is_read_and_nonsense_in_it_is_left_out() {
-        let host = b"system Linux\nuser deployer\nprogram tar /usr/bin/tar\nprogram flock alias flock=x\nprogram base64 /bin/base64\nplain_shell\ngnu_tar\nprogram useless \nnearest /var/www\nwritable\ndf_kib\nFilesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 9 8 1024 10% /\ndf_inodes\nno table\ndf_end\nrubbish\n";
+        let host = b"system Linux\nuser deployer\nprogram tar /usr/bin/tar\nprogram flock alias flock=x\nprogram base64 /bin/base64\nplain_shell\nprogram useless \nnearest /var/www\nwritable\ndf_kib\nFilesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 9 8 1024 10% /\ndf_inodes\nno table\ndf_end\nrubbish\n";
         let application = b"current releases/20261121T101500Z-1a2b3c4\ncurrent_exists\nrelease 20261121T101500Z-1a2b3c4\nrelease ../../etc\nstate 20261121T101500Z-1a2b3c4 live\nstate 20261120T101500Z-0000000 prepar\ninfo 20261121T101500Z-1a2b3c4 {\"revision\":\"1a2b3c4d\"}\nshared .env\nhold {\"by\":\"ann\"}\nhistory\n{}\nsystem x\n";
         let lists = b"m\nfile ship chunks 1\nship chunks 1\nc\n".to_vec();
         let touched = b"touched current/a\0touched current/\0current/a\0current/b\0elsewhere\0".to_vec();

@@ -75,7 +75,6 @@ impl Survey<'_> {
              for p in {programs}; do printf 'program %s ' \"$p\"; command -v \"$p\" || echo; done\n\
              {files}\
              [ -z \"$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION\" ] && echo plain_shell\n\
-             case $(tar --version 2>/dev/null) in *GNU*) echo gnu_tar;; esac\n\
              case $(cp --help 2>/dev/null) in *--parents*--reflink*) echo gnu_cp;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
              [ -w \"$d\" ] && echo writable\n\
@@ -154,8 +153,8 @@ impl Survey<'_> {
             Command::shell,
             &format!(
                 "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
-             find current/ {newer} -print0 | xargs -0 sh -c '[ $# = 0 ] || \
-             {{ printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0; }}' sh"
+             find current/ {newer} -exec sh -c \
+             'printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0' sh {{}} + || :"
             ),
         )
     }

@@ -177,9 +177,15 @@ const ALL_STREAMS: usize = 24;
 /// is. Beyond it is rather a host's disk or a processor that is waited for.
 const SLOW: u64 = 12 << 20;
 
-/// So many bytes travel with commands: a third more are sent then (base64), which takes no longer than a round trip over
-/// a link that is worth mentioning.
+/// So many bytes travel with commands, at least: a channel costs a host as much as reading them out of its shell's input.
 const INLINE: u64 = 256 << 10;
+
+/// So many do for each microsecond of the round trip that it spares: a third more is sent then (base64), which takes no
+/// longer than that at 25 Mbit/s.
+const INLINE_FAR: u64 = 9;
+
+/// No more do: the shell would read them longer than it takes to open a channel.
+const INLINE_MOST: u64 = 1 << 20;
 
 /// So many do for all hosts together: they are kept here, several times over.
 const ALL_INLINE: u64 = 16 << 20;
@@ -198,9 +204,10 @@ fn streams(round_trip: Option<Duration>, hosts: usize) -> usize {
     }
 }
 
-/// The most bytes that travel with commands to each of so many hosts.
-fn inline(hosts: usize) -> u64 {
-    INLINE.min(ALL_INLINE / hosts.max(1) as u64)
+/// The most bytes that travel with commands to each of so many hosts, which answers after `round_trip`.
+fn inline(round_trip: Option<Duration>, hosts: usize) -> u64 {
+    let micros = u64::try_from(round_trip.unwrap_or_default().as_micros()).unwrap_or(u64::MAX);
+    micros.saturating_mul(INLINE_FAR).clamp(INLINE, INLINE_MOST).min(ALL_INLINE / hosts.max(1) as u64)
 }
 
 /// What a transfer is made of.
@@ -291,7 +298,7 @@ impl Sending<'_> {
                 let plain = link.coding(lot.total(), true, None) == Coding::Plain;
                 // What is compressed is half as long, as a rule.
                 let travels = if plain { lot.total() } else { lot.total() / 2 };
-                self.facts.can_inline() && travels <= inline(self.hosts)
+                self.facts.can_inline() && travels <= inline(self.facts.round_trip, self.hosts)
             }
             _ => false,
         };
@@ -397,7 +404,13 @@ mod tests {
 
     #[test]
     fn many_hosts_share_the_memory_for_what_travels_with_commands() {
-        assert_eq!([1, 64, 128, 200].map(inline), [256 << 10, 256 << 10, 128 << 10, 83_886]);
+        assert_eq!([1, 64, 128, 200].map(|hosts| inline(None, hosts)), [256 << 10, 256 << 10, 128 << 10, 83_886]);
+    }
+
+    #[test]
+    fn the_longer_a_round_trip_the_more_travels_with_commands() {
+        let most = |millis| inline(Some(Duration::from_millis(millis)), 2);
+        assert_eq!([1, 20, 50, 300].map(most), [256 << 10, 256 << 10, 450_000, 1 << 20]);
     }
 
     #[test]

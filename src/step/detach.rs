@@ -41,8 +41,6 @@ pub struct Detached {
     layout: Layout,
     /// Names the folder.
     key: String,
-    /// GNU tar copies a list of names that may hold any byte.
-    gnu_tar: bool,
     /// A digest of the files and settings that it works on.
     tree: String,
     /// What the survey saw, of all.
@@ -54,7 +52,7 @@ impl Detached {
     pub fn new(command: Command, name: &str, place: usize, layout: &Layout, release: &ReleaseId) -> Self {
         let (name, layout, release) = (name.to_owned(), layout.clone(), release.clone());
         let (key, tree) = (String::new(), String::new());
-        Self { command, name, place, release, layout, key, gnu_tar: false, tree, seen: BTreeMap::new() }
+        Self { command, name, place, release, layout, key, tree, seen: BTreeMap::new() }
     }
 
     /// Names it by what it does, what it works on and in which environment. The release's own name and paths do
@@ -62,7 +60,7 @@ impl Detached {
     pub fn of(self, tree: &str, facts: &Facts) -> Self {
         let tree = sha2::Sha256::digest(tree.replace(self.release.as_str(), "{release}"));
         let tree = tree.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { tree, seen: facts.detached.clone(), gnu_tar: facts.gnu_tar, ..self }.named()
+        Self { tree, seen: facts.detached.clone(), ..self }.named()
     }
 
     /// Another command of the same step, on the same files: for one that is known only when a host has answered.
@@ -178,22 +176,17 @@ impl Detached {
     /// Copies what the command made in the folder of the release `from` into that of this one.
     ///
     /// Files that name the folder that they were made in, as those of a Python environment do, are of no use in
-    /// another one: then the status is [`BOUND`].
+    /// another one: then the status is [`BOUND`]. So it is where tar is not GNU's, which copies a list of names that may
+    /// hold any byte.
     pub fn carry(&self, from: &ReleaseId) -> Command {
-        let copy = if self.gnu_tar {
-            format!(
-                "found -print0 | tar -cf - --null --no-recursion -T - | tar -xpof - -C {}",
-                quote(&self.layout.release(&self.release))
-            )
-        } else {
-            format!("exit {BOUND}")
-        };
         Command::shell(format!(
             "d={folder}; [ -e \"$d/products\" ] || exit 0; umask 0; cd {from} || exit\n\
              found() {{ find . \\( -type f -o -type l -o -type d \\) -cnewer \"$d/began\" \"$@\"; }}\n\
              [ -z \"$(found -type f -exec grep -lF {id} {{}} + | head -n 1)\" ] && [ -z \"$(found -type l -exec readlink {{}} \\; | grep -F {id})\" ] || exit {BOUND}\n\
-             {copy}",
+             case $(tar --version 2>/dev/null) in *GNU*) ;; *) exit {BOUND};; esac\n\
+             found -print0 | tar -cf - --null --no-recursion -T - | tar -xpof - -C {to}",
             folder = quote(&self.folder()),
+            to = quote(&self.layout.release(&self.release)),
             from = quote(&self.layout.release(from)),
             id = quote(from.as_str()),
         ))
@@ -265,8 +258,7 @@ mod tests {
         fn detached(&self, release: u32, text: &str) -> Detached {
             let folder = self.release(release).to_string_lossy().into_owned();
             let command = Command::shell(text).directory(folder);
-            let facts = Facts { gnu_tar: true, ..Facts::default() };
-            Detached::new(command, "Build it", 0, &self.layout(), &id(release)).of("tree", &facts)
+            Detached::new(command, "Build it", 0, &self.layout(), &id(release)).of("tree", &Facts::default())
         }
 
         fn at(&self, path: &str) -> PathBuf {
@@ -369,6 +361,23 @@ mod tests {
             assert_eq!(run(&second.start()), (0, format!("{}\n", id(2))));
             assert_eq!(end(&second, 0).0, 0);
         }
+    }
+
+    #[test]
+    fn without_gnu_tar_nothing_is_carried() {
+        let place = Place::new(&[1, 2]);
+        let text = "echo made >new";
+        assert_eq!(run(&place.detached(1, text).start()).0, 0);
+        assert_eq!(end(&place.detached(1, text), 0).0, 0);
+        let tar = place.at("tar");
+        std::fs::write(&tar, "#!/bin/sh\necho bsdtar 3.6\n").expect("a program");
+        std::fs::set_permissions(&tar, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        let carry = place.detached(2, text).carry(&id(1));
+        let path = format!("PATH='{}':$PATH; export PATH; {}", place.0.path().display(), carry.to_shell());
+        assert_eq!(run(&Command::shell(path)).0, BOUND);
+        assert!(!place.release(2).join("new").exists());
+        assert_eq!(run(&carry).0, 0);
+        assert!(place.release(2).join("new").exists());
     }
 
     #[test]
