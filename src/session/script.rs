@@ -57,7 +57,7 @@ pub(super) fn opening(commands: &[Command], greeting: &Nonce) -> Option<String> 
          printf {hello} \"${{ship_nonce:={own}}}\"; printf {hello} \"$ship_nonce\" >&2\n\
          {{ {FUNCTIONS}}}\n{batch}\
          trap - USR1\n\
-         if ( : >&8 ) 2>/dev/null; then exec /bin/sh 8>&8; fi\n\
+         if {{ true >&8; }} 2>/dev/null; then exec /bin/sh 8>&8; fi\n\
          exec /bin/sh",
         own = greeting.text(),
     );
