@@ -153,8 +153,8 @@ impl Survey<'_> {
             Command::shell,
             &format!(
                 "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
-             find current/ {newer} -exec sh -c \
-             'printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0' sh {{}} + || :"
+             find current/ {newer} -print0 | xargs -0 sh -c '[ $# = 0 ] || \
+             {{ printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0; }}' sh"
             ),
         )
     }

@@ -184,7 +184,7 @@ const INLINE: u64 = 256 << 10;
 /// longer than that at 25 Mbit/s.
 const INLINE_FAR: u64 = 9;
 
-/// No more do: the shell would read them longer than it takes to open a channel.
+/// No more do, before they are compressed: the shell would read them longer than it takes to open a channel.
 const INLINE_MOST: u64 = 1 << 20;
 
 /// So many do for all hosts together: they are kept here, several times over.
@@ -298,7 +298,9 @@ impl Sending<'_> {
                 let plain = link.coding(lot.total(), true, None) == Coding::Plain;
                 // What is compressed is half as long, as a rule.
                 let travels = if plain { lot.total() } else { lot.total() / 2 };
-                self.facts.can_inline() && travels <= inline(self.facts.round_trip, self.hosts)
+                self.facts.can_inline()
+                    && lot.total() <= INLINE_MOST
+                    && travels <= inline(self.facts.round_trip, self.hosts)
             }
             _ => false,
         };

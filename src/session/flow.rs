@@ -10,15 +10,16 @@ use tokio::sync::watch;
 
 use super::pipes::Meter;
 
-/// So much may be on its way, at least.
+/// So much may be on its way to a server beside us.
 ///
 /// sshd keeps what a program has not read yet in one buffer, for which it takes new memory with every packet, and
 /// copies and wipes the old (OpenSSH 9.2, `sshbuf_allocate` in sshbuf.c: it grows by 256 bytes). That is the square
 /// of what it holds: the 2 MiB of a whole window at once are 0.1 s of its processor and more, 256 KiB are 2 ms. It says
 /// what it took after 96 KiB (`channel_check_window` in channels.c), so it is never out of work.
-const LEAST: u64 = 256 << 10;
+const NEAR: u64 = 256 << 10;
 
-/// So many bytes are on their way for each microsecond that an answer takes: a gigabit link is kept busy.
+/// So many more for each microsecond that an answer takes: a gigabit link is kept busy, whatever the server has not said
+/// yet that it took.
 const RATE: u64 = 128;
 
 /// A server that takes nothing for so long has a program that does not read, or what it said was lost here, where its
@@ -67,7 +68,7 @@ impl Flow {
     /// The most that may be on its way.
     fn limit(&self) -> u64 {
         let micros = self.meter.usage().round_trip.map_or(0, |time| time.as_micros());
-        LEAST.max(u64::try_from(micros).unwrap_or(u64::MAX).saturating_mul(RATE))
+        NEAR.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX).saturating_mul(RATE))
     }
 
     /// So many more bytes were sent.
@@ -113,17 +114,17 @@ mod tests {
     async fn a_near_server_is_sent_little_until_it_says_that_it_took_some() {
         let flow = flow(300);
         flow.opened(WINDOW);
-        assert_eq!(fill(&flow).await, 8);
+        assert_eq!(fill(&flow).await, 9);
         // It took three packets, then all of them.
-        flow.opened(WINDOW - 5 * 32 * 1024);
+        flow.opened(WINDOW - 6 * 32 * 1024);
         assert_eq!(fill(&flow).await, 3);
         flow.opened(WINDOW);
-        assert_eq!(fill(&flow).await, 8);
+        assert_eq!(fill(&flow).await, 9);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_farther_a_server_the_more_is_on_its_way() {
-        for (millis, packets) in [(0, 8), (1, 8), (4, 15), (16, 62)] {
+        for (millis, packets) in [(0, 8), (1, 11), (4, 23), (16, 70)] {
             let flow = flow(millis * 1000);
             flow.opened(WINDOW);
             assert_eq!(fill(&flow).await, packets);

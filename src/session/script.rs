@@ -134,7 +134,8 @@ pub(super) const BOOTSTRAP: &str = "exec /bin/sh -c 'IFS= read -r ship_line && e
 
 /// What a shell of [`BOOTSTRAP`] reads first: a line that reads a script line by line, and the script.
 ///
-/// Of a part of it, where the connection breaks, nothing runs. What was read is in no variable while it runs.
+/// Of a part of it, where the connection breaks, nothing runs. What was read is in no variable while it runs. Scripts
+/// are short: what reading them takes grows with the square of their lines.
 pub(super) fn told(body: &str) -> String {
     let script = format!("{ENVIRONMENT}\n{body}\n");
     format!(
