@@ -217,9 +217,9 @@ impl Keeper {
         };
         let ending = async {
             let Some(open) = self.open.take() else { return };
-            let idle = open.idle();
             let Pipes { input, mut output, .. } = open.pipes;
-            if self.sudo.is_some() && idle {
+            // A shell that still runs a command was given up: this one reads on, if it has not said so yet.
+            if self.sudo.is_some() {
                 let _ = input.send(FAREWELL.into()).await;
             } else if !self.guarded {
                 // It holds nothing that somebody else could wait for.
