@@ -68,10 +68,9 @@ pub(super) fn conclude(plan: &Plan, outcome: Outcome, standings: &[Standing]) ->
         })
         .collect();
     let unknown = hosts.iter().any(|host| host.state == HostState::Unknown);
-    let untouched = hosts.iter().all(|host| host.state != HostState::Unknown);
     let outcome = match outcome {
         // Stopped at once, yet no host was between two states.
-        Outcome::NeedsPerson if untouched => Outcome::Interrupted,
+        Outcome::NeedsPerson if !unknown => Outcome::Interrupted,
         _ if unknown => Outcome::NeedsPerson,
         other => other,
     };
