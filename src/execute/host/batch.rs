@@ -186,6 +186,8 @@ impl Host {
     async fn send_lots(&self, batch: &Batch, transfer: &Transfer) -> Result<Came, Stop> {
         let before = batch.tasks.iter().filter(|due| !matches!(due.task.action, Action::Transfer)).cloned().collect();
         let before = Batch { tasks: before, ..Batch::default() };
+        transfer.lots.iter().for_each(Lot::look_ahead);
+        self.session.warm(transfer.channels());
         if !before.tasks.is_empty() {
             let replies = self.session.run(before.commands(None));
             self.hear(&before, replies, true, None).await?;

@@ -50,7 +50,6 @@ impl Host {
         let Due { task, cancel, .. } = due;
         let mut running = self.start(due).await;
         let total = transfer.lots.iter().map(Lot::total).sum();
-        transfer.lots.iter().for_each(Lot::look_ahead);
         let work = Arc::new(Work {
             session: Arc::clone(&self.session),
             waiting: Mutex::new(transfer.lots.iter().cloned().collect()),
@@ -60,8 +59,7 @@ impl Host {
             speed: Mutex::default(),
         });
         let (news, mut heard) = mpsc::channel(16);
-        let channels = transfer.streams.clamp(1, transfer.lots.len().max(1));
-        let driving = tokio::spawn(drive(Arc::clone(&work), channels, news));
+        let driving = tokio::spawn(drive(Arc::clone(&work), transfer.channels(), news));
         let mut interrupted = false;
         loop {
             let said = tokio::select! {
