@@ -23,13 +23,13 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     let verified = |live: &ReleaseId| format!("{}/verified", layout.record(live));
     let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&verified(live)));
     let digest = transfer.tree.manifest().digest();
-    if let Lists::Made { based, sums, copied } = transfer.lists {
-        let live = facts.live().filter(|_| based);
+    if let Lists::Made { based, digests, .. } = &transfer.lists {
+        let live = facts.live().filter(|_| *based);
         let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
-        let text = write_lists(base.as_deref(), &digest, transfer.read_only, [sums, copied]);
+        let text = write_lists(base.as_deref(), &digest, transfer.read_only, digests);
         let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
         let command = Command::subshell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
-        let meanings: &'static [(i32, &'static str)] = if based {
+        let meanings: &'static [(i32, &'static str)] = if *based {
             &[(
                 71,
                 "the manifest of the live release is not what it was, or the disk is full; nothing was published, and the next deploy sends every file",
@@ -88,12 +88,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
 }
 
 /// Shell text that makes the lists in the record in which it runs, of what was sent and of the manifest `base`. It fails
-/// where the manifest is not the one that was meant, or the others have not so many lines: not every awk says that a disk
-/// is full.
-fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: [usize; 2]) -> String {
+/// where one of them is not what was meant, by the `digest` of the manifest and the `digests` of the others: not every awk
+/// says that a disk is full.
+fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: &[String; 2]) -> String {
     format!(
         ": >sums && : >copied && LC_ALL=C awk -v linked={linked} {program} lists {base} && \
-         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && set -- $(wc -l sums copied) && [ $1 -eq {sums} ] && [ $3 -eq {copied} ] && \
+         [ \"$(sha256sum manifest sums copied)\" = '{digest}  manifest\n{sums}  sums\n{copied}  copied' ] && \
          tr '\\n' '\\0' <copied >keep",
         program = quote(lists::PROGRAM),
         linked = u8::from(read_only),
