@@ -68,7 +68,7 @@ fn switch(layout: &Layout, target: &str, expected: &Expected) -> Command {
     Command::shell(format!(
         "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {pattern}) ;; *) exit 74;; esac; \
          [ -d {target} ] || exit 75; \
-         ln -sfn {target} .ship/current && mv -f .ship/current ./",
+         ln -sfn {target} .ship/current && exec mv -f .ship/current ./",
         pattern = expected.pattern(),
         target = quote(target),
     ))

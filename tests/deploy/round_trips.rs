@@ -148,7 +148,7 @@ fn few_programs_are_started_on_a_host() {
     fleet.commit("v3", &[("a", "v3"), ("b", "v3")]);
     fleet.ship(&["deploy"]).exits(0);
     let started = fs::read_to_string(log).unwrap();
-    // How often the file system is asked whether its clock has ticked is its affair.
+    // How often a search asks whether the file system's clock has ticked is the clock's affair.
     let (searches, others): (Vec<&str>, Vec<&str>) = started.lines().partition(|program| *program == "find");
-    assert!(searches.len() >= 3 && others.len() <= 42, "{} programs: {started}", others.len());
+    assert!(searches.len() >= 2 && others.len() <= 42, "{} programs: {started}", others.len());
 }
