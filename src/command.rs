@@ -403,6 +403,19 @@ impl Command {
         }
     }
 
+    /// The command, bounded as it is, ending with 0 only where it prints one of these words and no more. What it prints
+    /// is printed all the same.
+    pub fn printing(mut self, wanted: &[String]) -> Self {
+        let wanted: Vec<Cow<'_, str>> = wanted.iter().map(|word| quote(word)).collect();
+        let text = format!(
+            "said=$({}); printf %s \"$said\"; case $said in {}) ;; *) exit 1 ;; esac",
+            self.words(),
+            wanted.join(" | "),
+        );
+        self.program = Program::Subshell(text);
+        self
+    }
+
     /// Shell text in the folder and environment of this command, bounded anew.
     pub fn with_text(&self, text: impl Into<String>) -> Self {
         let program = Program::Shell(text.into());

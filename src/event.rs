@@ -3,6 +3,8 @@
 //! The JSON form of these types is the documented output of `--output json`; [`VERSION`] grows when a
 //! reader would have to change.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -182,6 +184,11 @@ pub enum Outcome {
     NeedsPerson,
     /// Interrupted, and put back.
     Interrupted,
+}
+
+/// `time` in whole milliseconds, as events and the history tell it.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Something that happened.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::command::Command;
-use crate::event::{Event, Sink, Stream};
+use crate::event::{Event, Sink, Stream, millis};
 use crate::facts::images::{Engine, Images};
 use crate::facts::{Facts, Survey};
 use crate::layout::Layout;
@@ -165,7 +165,7 @@ pub async fn connect(
         set.spawn(async move {
             let began = Instant::now();
             let connected = connector.connect(&target).await;
-            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let millis = millis(began.elapsed());
             match connected {
                 Ok(connected) => {
                     let host = target.name.clone();

@@ -7,6 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::document::duration;
 
+mod env;
+mod service;
+
+pub use env::{EnvAction, EnvArgs, EnvChange, EnvWords};
+pub use service::{ServiceAction, ServiceArgs, ServiceChange, ServiceDown, ServiceSelect};
+
 /// Agentless SSH push deployer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ship", version, about, propagate_version = true, max_term_width = 100)]
@@ -279,71 +285,6 @@ pub struct LogsArgs {
     pub sudo: bool,
 }
 
-/// Arguments of `ship service`.
-#[derive(Clone, Debug, Args)]
-pub struct ServiceArgs {
-    /// What to do
-    #[command(subcommand)]
-    pub action: ServiceAction,
-}
-
-/// What to do with services.
-#[derive(Clone, Debug, Subcommand)]
-pub enum ServiceAction {
-    /// Restart them and watch that they stay up
-    Restart(ServiceChange),
-    /// Stop them
-    Stop(ServiceChange),
-    /// Start them and watch that they stay up
-    Start(ServiceChange),
-    /// Tell whether they are up; exit code 1 where one is not
-    Status(ServiceSelect),
-    /// Remove the containers and networks of the Compose project; `start` or a deploy makes them anew
-    Down(ServiceDown),
-}
-
-/// Which services of which hosts.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ServiceSelect {
-    /// Which hosts
-    #[command(flatten)]
-    pub select: SelectArgs,
-    /// The services [default: all that the recipe names]
-    #[arg(value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
-/// Arguments of `ship service restart`, `stop` and `start`.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ServiceChange {
-    /// Which services
-    #[command(flatten)]
-    pub chosen: ServiceSelect,
-    /// Do not ask for confirmation
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// How long to wait for a deploy lock that somebody else holds
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
-    pub lock_wait: Option<Duration>,
-}
-
-/// Arguments of `ship service down`.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ServiceDown {
-    /// Which hosts
-    #[command(flatten)]
-    pub select: SelectArgs,
-    /// Remove the volumes too, with all that the services have stored; asks for the app's name first
-    #[arg(long)]
-    pub volumes: bool,
-    /// Do not ask for confirmation
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// How long to wait for a deploy lock that somebody else holds
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
-    pub lock_wait: Option<Duration>,
-}
-
 /// Arguments of `ship ssh`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SshArgs {
@@ -353,78 +294,6 @@ pub struct SshArgs {
     /// The host [default: the first]
     #[arg(value_name = "HOST")]
     pub host: Option<String>,
-}
-
-/// Arguments of `ship env`.
-#[derive(Clone, Debug, Args)]
-pub struct EnvArgs {
-    /// What to do with the settings
-    #[command(subcommand)]
-    pub action: EnvAction,
-}
-
-/// What to do with the settings.
-#[derive(Clone, Debug, Subcommand)]
-pub enum EnvAction {
-    /// List the settings of each host; says where hosts differ
-    List {
-        /// Which hosts
-        #[command(flatten)]
-        select: SelectArgs,
-        /// Show the values
-        #[arg(long)]
-        show: bool,
-    },
-    /// Print the exact bytes of one value
-    Get(EnvWords),
-    /// Set values: KEY=VALUE…, or KEY with its value from a file, standard input or a question without echo
-    Set {
-        /// Which hosts, and what
-        #[command(flatten)]
-        change: EnvChange,
-        /// Take the value of the one KEY from this file, byte for byte
-        #[arg(long, value_name = "FILE")]
-        from_file: Option<PathBuf>,
-    },
-    /// Remove settings
-    Unset(EnvChange),
-    /// Replace the whole file by one of this machine
-    Push {
-        /// Which hosts, and what
-        #[command(flatten)]
-        change: EnvChange,
-        /// Take values that still have a `<placeholder>` in them
-        #[arg(long)]
-        allow_placeholders: bool,
-        /// Remove the variables that only the host has
-        #[arg(long)]
-        prune: bool,
-    },
-}
-
-/// Hosts and words. Where the first word is no environment of the inventory, it is one of the words.
-#[derive(Clone, Debug, Default, Args)]
-pub struct EnvWords {
-    /// Which hosts
-    #[command(flatten)]
-    pub select: SelectArgs,
-    /// KEY, KEY=VALUE or FILE
-    #[arg(value_name = "KEY|KEY=VALUE|FILE")]
-    pub words: Vec<String>,
-}
-
-/// What changes settings.
-#[derive(Clone, Debug, Default, Args)]
-pub struct EnvChange {
-    /// Which hosts, and what
-    #[command(flatten)]
-    pub what: EnvWords,
-    /// Do not ask for confirmation
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// How long to wait for a lock that somebody else holds
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_duration)]
-    pub lock_wait: Option<Duration>,
 }
 
 /// Arguments of `ship lock`.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,7 @@ use crate::command::Command;
 use crate::config::selection::Host;
 use crate::document::Problems;
 use crate::error::Error;
-use crate::event::{Action, Event, HostState, HostSummary, Phase};
+use crate::event::{Action, Event, HostState, HostSummary, Phase, millis};
 use crate::execute::host::{Host as Told, Stop};
 use crate::execute::setup::{Progress, carry_out};
 use crate::execute::{Conclusion, outcome_word};
@@ -441,8 +440,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use super::args::{Global, Output};
 use super::machine::Machine;
 use super::prompt::Terminal;
 use crate::error::{Error, Kind};
-use crate::event::{Action, Event, HostSummary, Outcome, Phase, Sink};
+use crate::event::{Action, Event, HostSummary, Outcome, Phase, Sink, millis};
 use crate::execute::Conclusion;
 use crate::fleet::{self, Member, Refused};
 use crate::layout::Layout;
@@ -102,7 +102,7 @@ impl Stage {
             connected = fleet::connect(&self.connector, targets, &self.sink) => connected,
             () = self.cancel.cancelled() => return Err(Vec::new()),
         };
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = millis(began.elapsed());
         self.sink.emit(Event::PhaseFinished { phase: Phase::Connect, millis }).await;
         if refused.is_empty() {
             return Ok(members);
@@ -181,7 +181,7 @@ impl Stage {
     }
 
     async fn end(self, outcome: Outcome, exit_code: u8, hosts: Vec<HostSummary>, hints: Vec<String>) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = millis(self.began.elapsed());
         let action = self.action;
         self.sink.emit(Event::RunFinished { outcome, exit_code, action, hosts, millis, hints }).await;
         self.signals.abort();

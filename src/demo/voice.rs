@@ -9,6 +9,7 @@ use super::world::World;
 use crate::cli::args::{Global, Output};
 use crate::cli::machine::Machine;
 use crate::cli::reporters::color;
+use crate::event::millis;
 use crate::report::text::{duration, plural};
 use crate::report::{Cell, Paint, Style, Table, Tone, print_stderr, print_stdout};
 
@@ -128,8 +129,4 @@ impl Voice {
             let _ = print_stdout(text);
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
-use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult};
+use crate::event::{Event, Failure, Phase, Sink, Stream, TaskRef, TaskResult, millis};
 use crate::execute::lifeline::Lifeline;
 use crate::execute::timing::Times;
 use crate::fleet::{Answer, ask};
@@ -59,6 +59,33 @@ impl Stop {
     }
 }
 
+/// A task that is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The phase that it belongs to.
+    pub phase: Phase,
+    /// Stops the host before the task, or once it has ended.
+    pub cancel: CancellationToken,
+    /// The task.
+    pub task: Task,
+}
+
+impl Due {
+    /// `tasks` of `phase`, which `cancel` stops between two.
+    pub fn all(phase: Phase, tasks: &[Task], cancel: &CancellationToken) -> Vec<Self> {
+        tasks.iter().map(|task| Self { phase, cancel: cancel.clone(), task: task.clone() }).collect()
+    }
+
+    /// Nothing stops it.
+    fn for_certain(mut self) -> Self {
+        self.cancel = CancellationToken::new();
+        self
+    }
+}
+
+/// The phase in which a host is that passes from one to the next by itself, and since when.
+pub type Passage = Arc<Mutex<Option<(Phase, Instant)>>>;
+
 /// One host while a run lasts.
 pub struct Host {
     /// Its name in the inventory.
@@ -77,6 +104,8 @@ pub struct Host {
     pub cut: Arc<AtomicBool>,
     /// How long its tasks took.
     pub times: Arc<Times>,
+    /// Its phase, where nobody else waits for its end.
+    pub passage: Passage,
 }
 
 /// A task that has begun.
@@ -117,6 +146,7 @@ impl Host {
             alone: Arc::default(),
             cut: Arc::default(),
             times: Arc::default(),
+            passage: Arc::default(),
         }
     }
 
@@ -128,62 +158,63 @@ impl Host {
         transfer: Option<&Transfer>,
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
-        self.carry_out_and(phase, tasks, transfer, Vec::new(), cancel).await.map(|_| ())
+        self.carry_out_and(Due::all(phase, tasks, cancel), transfer, Vec::new()).await.map(|_| ())
     }
 
-    /// Carries out `tasks` and then, as far as possible on the same way, runs `quiet`, of which nothing is told;
+    /// Carries out what is `due` and then, as far as possible on the same way, runs `quiet`, of which nothing is told;
     /// gives back whether all of those did what they should.
     pub async fn carry_out_and(
         &self,
-        phase: Phase,
-        tasks: &[Task],
+        due: Vec<Due>,
         transfer: Option<&Transfer>,
         mut quiet: Vec<Command>,
-        cancel: &CancellationToken,
     ) -> Result<bool, Stop> {
-        let mut rest: VecDeque<Task> = tasks.iter().cloned().collect();
-        let mut inline = match (transfer, tasks.iter().find(|task| matches!(task.action, Action::Transfer))) {
-            (Some(transfer), Some(task)) => match self.inline(transfer).await {
+        let mut rest = VecDeque::from(due);
+        let mut inline = match (transfer, rest.iter().find(|due| matches!(due.task.action, Action::Transfer))) {
+            (Some(transfer), Some(due)) => match self.inline(transfer).await {
                 Ok(inline) => inline,
                 Err(error) => {
-                    let running = self.start(phase, task).await;
+                    let running = self.start(due).await;
                     let lost = Lost { reason: format!("the data to send could not be read: {error}") };
-                    return Err(self.lost(Some(running), &task.name, lost).await);
+                    return Err(self.lost(Some(running), &due.task.name, lost).await);
                 }
             },
             _ => None,
         };
-        while !rest.is_empty() {
-            if cancel.is_cancelled() {
+        while let Some(next) = rest.front() {
+            if next.cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
             let mut batch = Batch::next(&mut rest, &mut inline);
             if rest.is_empty() && batch.has_room() {
                 batch.quiet = std::mem::take(&mut quiet);
             }
-            let Some(alone) = batch.alone.take() else {
-                let came = self.send(phase, &batch, transfer, cancel).await?;
+            let Some(due) = batch.alone.take() else {
+                let came = self.send(&batch, transfer).await?;
+                if came.tasks == batch.tasks.len() && rest.is_empty() && !batch.quiet.is_empty() {
+                    return Ok(came.quiet);
+                }
                 if came.tasks < batch.tasks.len() {
-                    // The shell went with a task that may fail: what was behind it was not begun.
+                    // The shell went with a task that may fail, or a question goes on: what is behind it was not begun.
                     quiet = batch.quiet;
                     inline = batch.inline;
-                    batch.asking.into_iter().for_each(|task| rest.push_front(task));
-                    batch.tasks.drain(came.tasks..).rev().for_each(|task| rest.push_front(task));
-                } else if let (Some(task), Some((running, answer))) = (&batch.asking, came.answer) {
-                    let following = self.answered(task, running, answer, cancel).await?;
-                    following.into_iter().rev().for_each(|task| rest.push_front(task));
-                } else if rest.is_empty() && !batch.quiet.is_empty() {
-                    return Ok(came.quiet);
+                    batch.tasks.drain(came.tasks..).rev().for_each(|due| rest.push_front(due));
+                }
+                if let Some((running, answer)) = came.answer
+                    && let Some(asked) = rest.pop_front()
+                {
+                    let following = self.answered(&asked, running, answer).await?;
+                    following.into_iter().rev().for_each(|task| rest.push_front(Due { task, ..asked.clone() }));
                 }
                 continue;
             };
-            match &alone.action {
-                Action::Detached(detached) => self.detached(phase, &alone, detached, cancel).await?,
+            match &due.task.action {
+                Action::Detached(detached) => self.detached(&due, detached).await?,
                 Action::Send(sending) => {
                     let total = Some(sending.load.total());
-                    self.fed(phase, &alone, sending.command.clone(), sending.load.clone().start(), total).await?;
+                    self.fed(&due, sending.command.clone(), sending.load.clone().start(), total).await?;
                 }
-                Action::Feed(feed) => self.feed(phase, &alone, feed).await?,
+                Action::Feed(feed) => self.feed(&due, feed).await?,
                 Action::Command(_) | Action::Poll(_) | Action::Derive(_) | Action::Transfer => {}
             }
         }
@@ -194,13 +225,14 @@ impl Host {
         Ok(answers.is_ok_and(|answers| answers.iter().all(Answer::success)))
     }
 
-    async fn start(&self, phase: Phase, task: &Task) -> Running {
+    async fn start(&self, Due { phase, task, .. }: &Due) -> Running {
+        self.pass(*phase).await;
         let reference = TaskRef { host: self.name.clone(), task: self.next_task.fetch_add(1, Ordering::Relaxed) };
         let command = task.command().map(Command::display);
         self.sink
             .emit(Event::TaskStarted {
                 task: reference.clone(),
-                phase,
+                phase: *phase,
                 name: task.name.clone(),
                 command: command.clone(),
                 own: task.own,
@@ -208,13 +240,25 @@ impl Host {
             .await;
         Running {
             reference,
-            phase,
+            phase: *phase,
             name: task.name.clone(),
             command,
             own: task.own,
             began: Instant::now(),
             last_lines: VecDeque::new(),
             lines: [Lines::default(), Lines::default()],
+        }
+    }
+
+    /// Tells that the host has come to `phase`, where it passes on by itself.
+    async fn pass(&self, phase: Phase) {
+        let left = {
+            let mut passage = self.passage.lock().unwrap_or_else(PoisonError::into_inner);
+            passage.as_mut().filter(|(now, _)| *now != phase).map(|now| std::mem::replace(now, (phase, Instant::now())))
+        };
+        if let Some((left, began)) = left {
+            self.sink.emit(Event::PhaseFinished { phase: left, millis: millis(began.elapsed()) }).await;
+            self.sink.emit(Event::PhaseStarted { phase, hosts: vec![self.name.clone()], batch: None }).await;
         }
     }
 
@@ -239,7 +283,7 @@ impl Host {
             }
         }
         let result = result(&running);
-        let millis = u64::try_from(running.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = millis(running.began.elapsed());
         self.times.add(running.phase, &running.name, millis);
         self.sink
             .emit(Event::TaskFinished {

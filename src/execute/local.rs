@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::host::{Host, Stop};
-use crate::event::{Event, LOCAL, Phase, Sink};
+use crate::event::{Event, LOCAL, Phase, Sink, millis};
 use crate::session::Session;
 use crate::step::Task;
 
@@ -25,7 +25,7 @@ pub async fn build(
     let began = Instant::now();
     let host = Host::new(LOCAL.to_owned(), session, sink.clone());
     let result = host.carry_out(phase, tasks, None, cancel).await;
-    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let millis = millis(began.elapsed());
     sink.emit(Event::PhaseFinished { phase, millis }).await;
     result
 }

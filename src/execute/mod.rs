@@ -1,9 +1,9 @@
 //! Carries out a plan: phases, batches, put-back, cancellation.
 //!
-//! `prepare` on all hosts, a barrier, `publish` batch by batch, `finish`. If `prepare` fails anywhere, nothing
-//! is switched and what was prepared is removed; what an upload that was cut has sent stays for the next deploy. If `publish` fails on more hosts than may fail, every reached
-//! host publishes the release that it had. Deliberately absent: deciding what happens (`plan`), showing it
-//! (`report`).
+//! `prepare` on all hosts, a barrier, `publish` batch by batch, `finish`; a single host goes from the one to the other by
+//! itself. If `prepare` fails anywhere, nothing is switched and what was prepared is removed; what an upload that was cut
+//! has sent stays for the next deploy. If `publish` fails on more hosts than may fail, every reached host publishes the
+//! release that it had. Deliberately absent: deciding what happens (`plan`), showing it (`report`).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
-use crate::event::{Event, Outcome, Phase, Sink};
+use crate::event::{Event, Outcome, Phase, Sink, millis};
 use crate::lock;
 use crate::plan::record::{HistoryEntry, append_history};
 use crate::plan::{HostPlan, Plan};
 use crate::session::{BoxFuture, Session};
-use crate::step::{Action, Task};
 
+mod back;
 mod conclusion;
 pub mod host;
 pub mod lifeline;
@@ -31,7 +31,7 @@ pub mod timing;
 pub use conclusion::{Conclusion, outcome_word};
 
 use conclusion::{Progress, Standing, conclude};
-use host::{Host, Stop};
+use host::{Due, Host, Stop};
 use lifeline::Lifeline;
 use timing::Times;
 
@@ -106,6 +106,11 @@ pub async fn execute(run: Run) -> Conclusion {
         outcome = execution.run() => outcome,
         () = abort.cancelled() => Outcome::NeedsPerson,
     };
+    for index in 0..count {
+        if execution.passes(index) == Some(Phase::Finish) {
+            execution.set(index, Progress::Published, None);
+        }
+    }
     let standings = standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut conclusion = conclude(&plan, outcome, &standings);
     if execution.kept {
@@ -143,6 +148,9 @@ impl Execution {
                 return if interrupted { Outcome::Interrupted } else { Outcome::Failed };
             }
         }
+        if self.hosts.len() == 1 {
+            return self.publish_alone().await;
+        }
         let mut failures = 0;
         let batches = self.run.plan.batches.clone();
         let mut reached: Vec<usize> = Vec::new();
@@ -168,20 +176,46 @@ impl Execution {
             return self.verdict(Outcome::Failed);
         }
         let outcome = self.verdict(if failures == 0 { Outcome::Done } else { Outcome::Failed });
-        let plan = Arc::clone(&self.run.plan);
-        let work = |host: &HostPlan| !host.finish.is_empty() || !split(&plan, host).1.is_empty();
+        let plan = &self.run.plan;
+        let work = |host: &HostPlan| !host.finish.is_empty();
         let busy: Vec<usize> =
             reached.iter().copied().filter(|index| plan.hosts.get(*index).is_some_and(work)).collect();
         if !busy.is_empty() {
             self.announce(Phase::Finish, &busy, None).await;
             let began = Instant::now();
-            let failed = self.close(outcome, &busy).await;
+            self.close(outcome, &busy).await;
             self.finished(Phase::Finish, began).await;
-            if !failed.is_empty() {
-                return self.put_back_all(&reached, Outcome::Failed).await;
-            }
         }
         outcome
+    }
+
+    /// Publishes on the only host, which goes on to `finish` by itself: no other has to hear first that it is live.
+    async fn publish_alone(&mut self) -> Outcome {
+        let only = [0];
+        self.announce(Phase::Publish, &only, None).await;
+        self.stand(0, Phase::Publish, None);
+        self.pass(Some((Phase::Publish, Instant::now())));
+        let failed = self.close(Outcome::Done, &only).await;
+        if let Some((phase, began)) = self.pass(None) {
+            self.finished(phase, began).await;
+        }
+        if failed.is_empty() {
+            return Outcome::Done;
+        }
+        let interrupted = self.run.cancel.is_cancelled();
+        self.put_back_all(&only, if interrupted { Outcome::Interrupted } else { Outcome::Failed }).await
+    }
+
+    /// Lets the only host pass from phase to phase by itself, or no more. Gives back where it was.
+    fn pass(&self, to: Option<(Phase, Instant)>) -> Option<(Phase, Instant)> {
+        let passage = &self.hosts.first()?.passage;
+        std::mem::replace(&mut passage.lock().unwrap_or_else(PoisonError::into_inner), to)
+    }
+
+    /// The phase of a host that passes from one to the next by itself.
+    fn passes(&self, index: usize) -> Option<Phase> {
+        let passage = &self.hosts.get(index)?.passage;
+        passage.lock().unwrap_or_else(PoisonError::into_inner).map(|(phase, _)| phase)
     }
 
     fn progress(&self, index: usize) -> Option<Progress> {
@@ -206,8 +240,7 @@ impl Execution {
     }
 
     async fn finished(&self, phase: Phase, began: Instant) {
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.run.sink.emit(Event::PhaseFinished { phase, millis }).await;
+        self.run.sink.emit(Event::PhaseFinished { phase, millis: millis(began.elapsed()) }).await;
     }
 
     /// Prepares every host, stage by stage; one host's failure stops the rest.
@@ -249,10 +282,9 @@ impl Execution {
             self.stand(index, phase, None);
             set.spawn(async move {
                 let Some(own) = plan.hosts.get(index) else { return (index, Ok(())) };
-                let tasks = match (stage, phase) {
-                    (Some(stage), _) => own.stage(stage),
-                    (None, Phase::Publish) => split(&plan, own).0,
-                    (None, phase) => own.tasks(phase),
+                let tasks = match stage {
+                    Some(stage) => own.stage(stage),
+                    None => own.tasks(phase),
                 };
                 let result = host.carry_out(phase, tasks, own.transfer.as_ref(), &cancel).await;
                 let took_over = own.transfer.as_ref().is_some_and(|transfer| !transfer.taken.is_empty());
@@ -300,6 +332,7 @@ impl Execution {
             alone: Arc::clone(&host.alone),
             cut: Arc::clone(&host.cut),
             times: Arc::clone(&host.times),
+            passage: Arc::clone(&host.passage),
         })
     }
 
@@ -321,160 +354,78 @@ impl Execution {
         self.set(index, progress, why);
     }
 
-    /// Removes what was prepared, everywhere, but for what is kept. It is not a failure if that fails: the next deploy removes it.
-    async fn discard(&mut self, hosts: &[usize], failed: &[(usize, Stop)]) {
-        let mut set = JoinSet::new();
-        for &index in hosts {
-            let lost = failed.iter().any(|(stopped, stop)| *stopped == index && matches!(stop, Stop::Lost { .. }));
-            let (Some(host), false) = (self.host(index), lost) else { continue };
-            let plan = Arc::clone(&self.run.plan);
-            let kept = self.kept;
-            set.spawn(async move {
-                let Some(own) = plan.hosts.get(index) else { return };
-                let last = if kept { &own.keeping } else { &own.removal };
-                let tasks: Vec<Task> = own.discard.iter().chain(last).cloned().map(Task::tolerated).collect();
-                let _ = host.carry_out(Phase::Prepare, &tasks, None, &CancellationToken::new()).await;
-            });
-        }
-        while set.join_next().await.is_some() {}
-    }
-
-    async fn put_back_all(&mut self, reached: &[usize], outcome: Outcome) -> Outcome {
-        self.put_back(reached).await;
-        // Not those in neither state, where `current` may still point at the new release.
-        let waiting: Vec<usize> = (0..self.hosts.len())
-            .filter(|index| !reached.contains(index) && self.progress(*index) != Some(Progress::Unknown))
-            .collect();
-        self.discard(&waiting, &[]).await;
-        self.verdict(outcome)
-    }
-
-    /// Publishes on each of `hosts` the release that it had. A host whose connection is gone is sought again,
-    /// and its deploy lock taken again.
-    async fn put_back(&mut self, hosts: &[usize]) {
-        if hosts.is_empty() {
-            return;
-        }
-        self.announce(Phase::PutBack, hosts, None).await;
-        let began = Instant::now();
-        let mut set = JoinSet::new();
-        for &index in hosts {
-            let Some(mut host) = self.host(index) else { continue };
-            // Whoever is stopped from here on is between two states, also where publishing had ended well.
-            self.set(index, Progress::Publishing, None);
-            let (plan, reconnect) = (Arc::clone(&self.run.plan), Arc::clone(&self.run.reconnect));
-            let mut lost = self.lost.contains(&index);
-            set.spawn(async move {
-                let Some(own) = plan.hosts.get(index) else { return (index, None, Ok(())) };
-                let mut found = None;
-                // A connection that is lost on the way back is sought once more, and no oftener.
-                for _ in 0..2 {
-                    if lost {
-                        match reconnect.again(index).await {
-                            Ok(session) => {
-                                found = Some(Arc::clone(&session));
-                                host.session = session;
-                            }
-                            Err(reason) => {
-                                return (index, found, Err(format!("it could not be reached again: {reason}")));
-                            }
-                        }
-                    }
-                    match host.carry_out(Phase::PutBack, &own.put_back, None, &CancellationToken::new()).await {
-                        Err(Stop::Lost { .. }) if !lost => lost = true,
-                        result => return (index, found, result.map_err(|stop| stop.why())),
-                    }
-                }
-                (index, found, Err("the connection was lost again".to_owned()))
-            });
-        }
-        while let Some(joined) = set.join_next().await {
-            // What is told to the host later goes over the connection that is alive.
-            if let Ok((index, Some(session), _)) = &joined
-                && let Some(host) = self.hosts.get_mut(*index)
-            {
-                host.session = Arc::clone(session);
-            }
-            match joined {
-                Ok((index, _, Ok(()))) => self.set(index, Progress::PutBack, None),
-                Ok((index, _, Err(why))) => {
-                    let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(standing) = standings.get_mut(index) {
-                        let first = standing.why.take().map(|first| format!("{first}; ")).unwrap_or_default();
-                        *standing = Standing {
-                            progress: Progress::Unknown,
-                            why: Some(format!("{first}and putting back failed: {why}")),
-                        };
-                    }
-                }
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => {}
-            }
-        }
-        self.finished(Phase::PutBack, began).await;
-    }
-
     /// Ends the run on `hosts`, where that was not done yet: what their `finish` has to do where the new release is
     /// live, how the run ended, and the lock is free. A failure here is reported and undoes nothing, and an interrupt
-    /// too comes too late to undo. Gives back the hosts that failed at what was left of `publish`.
+    /// too comes too late to undo. A host that passes on by itself publishes before; it is given back where that failed.
     async fn close(&mut self, outcome: Outcome, hosts: &[usize]) -> Vec<usize> {
         let mut set = JoinSet::new();
         for &index in hosts.iter().filter(|index| !self.closed.contains(*index)) {
-            let (Some(host), Some(command)) = (self.host(index), self.last_word(index, outcome)) else { continue };
-            let published = self.progress(index) == Some(Progress::Published);
+            let publishes = self.passes(index).is_some();
+            let progress = self.progress(index).map(|now| if publishes { Progress::Published } else { now });
+            let (Some(host), Some(progress)) = (self.host(index), progress) else { continue };
+            let published = progress == Progress::Published;
+            let Some(command) = self.last_word(index, outcome, progress) else { continue };
             let (plan, session) = (Arc::clone(&self.run.plan), Arc::clone(&host.session));
+            let cancel = self.run.cancel.clone();
             set.spawn(async move {
-                let own = plan.hosts.get(index).filter(|_| published);
-                let left = own.map_or(&[][..], |own| split(&plan, own).1);
-                let finish = own.map_or(&[][..], |own| &own.finish);
-                let tasks: Vec<Task> = left.iter().chain(finish).cloned().collect();
+                let mut due = Vec::new();
+                if let Some(own) = plan.hosts.get(index) {
+                    if publishes {
+                        due.extend(Due::all(Phase::Publish, &own.publish, &cancel));
+                    }
+                    if published {
+                        due.extend(Due::all(Phase::Finish, &own.finish, &CancellationToken::new()));
+                    }
+                }
                 let quiet = vec![command.tolerated(), lock::release()];
-                let never = CancellationToken::new();
-                let before = host.next_task.load(Ordering::Relaxed);
-                let result = host.carry_out_and(Phase::Finish, &tasks, None, quiet, &never).await;
-                let begun = host.next_task.load(Ordering::Relaxed).saturating_sub(before);
-                if let Err(stop) = &result
-                    && usize::try_from(begun).is_ok_and(|begun| begun <= left.len())
-                    && !left.is_empty()
-                {
-                    return (index, Err((stop.clone(), true)));
+                let result = host.carry_out_and(due, None, quiet).await;
+                let passage = *host.passage.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some((Phase::Publish, _)) = passage {
+                    match &result {
+                        Err(stop) => return (index, Err((stop.clone(), true))),
+                        // Its end was not written down, because of the interrupt.
+                        Ok(false) if cancel.is_cancelled() => return (index, Err((Stop::Cancelled, true))),
+                        Ok(_) => {}
+                    }
                 }
                 session.unguard();
                 if !matches!(result, Ok(true)) {
                     let text = "the history could not be written".to_owned();
                     host.sink.emit(Event::Warning { host: Some(host.name), text }).await;
                 }
-                (index, result.map(|_| ()).map_err(|stop| (stop, false)))
+                (index, result.map(|_| published).map_err(|stop| (stop, false)))
             });
         }
         let mut failed = Vec::new();
         while let Some(joined) = set.join_next().await {
-            match joined {
-                Ok((index, result)) => {
-                    let unpublished = matches!(result, Err((_, true)));
-                    if let Err((stop, _)) = result {
-                        self.set(index, Progress::Published, Some(stop.why()));
-                        if matches!(stop, Stop::Lost { .. }) {
-                            self.lost.insert(index);
-                        }
-                    }
-                    if unpublished {
-                        failed.push(index);
-                    } else {
-                        self.closed.insert(index);
-                    }
-                }
+            let (index, result) = match joined {
+                Ok(joined) => joined,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => {}
+                Err(_) => continue,
+            };
+            if let Err((Stop::Lost { .. }, _)) = &result {
+                self.lost.insert(index);
+            }
+            if let Err((stop, true)) = result {
+                self.stand(index, Phase::Publish, Some(stop.why()));
+                failed.push(index);
+                continue;
+            }
+            self.closed.insert(index);
+            match result {
+                Err((stop, _)) => self.set(index, Progress::Published, Some(stop.why())),
+                Ok(true) => self.set(index, Progress::Published, None),
+                Ok(false) => {}
             }
         }
         failed
     }
 
-    /// What the host at `index` is told of how the run ended.
-    fn last_word(&self, index: usize, outcome: Outcome) -> Option<Command> {
+    /// What the host at `index`, having come so far, is told of how the run ended.
+    fn last_word(&self, index: usize, outcome: Outcome, progress: Progress) -> Option<Command> {
         let plan = &self.run.plan;
-        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        standings.get_mut(index)?.progress = progress;
         let summary = conclude(plan, outcome, &standings).hosts.into_iter().nth(index)?;
         let entry = HistoryEntry {
             action: Some(plan.action),
@@ -486,19 +437,11 @@ impl Execution {
             state: summary.state.name().to_owned(),
             why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
             before: summary.before,
-            millis: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis: millis(self.began.elapsed()),
             ..(self.run.history)()
         };
         Some(append_history(&plan.hosts.get(index)?.layout, &entry))
     }
-}
-
-/// The tasks of `publish`, and those of them that can wait until `finish`: ship's own records at the end, where no
-/// other host has to hear first that this one is live.
-fn split<'a>(plan: &Plan, own: &'a HostPlan) -> (&'a [Task], &'a [Task]) {
-    let record = |task: &&Task| task.own && !task.tolerate && matches!(task.action, Action::Command(_));
-    let left = if plan.hosts.len() == 1 { own.publish.iter().rev().take_while(record).count() } else { 0 };
-    own.publish.split_at(own.publish.len() - left)
 }
 
 #[cfg(test)]

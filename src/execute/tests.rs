@@ -1,6 +1,7 @@
 //! What if: each host, each failing task, each way to fail, and what the fleet looks like afterwards.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -16,12 +17,16 @@ use crate::secret::{Masker, Secret};
 use crate::session::{Body, BoxFuture, Lost, Reply, Session, Status, Usage};
 use crate::step::{Action, Decide, Derive, Feed, Task};
 
+mod alone;
+
 /// What a command comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Exit(i32),
     Lose,
     Interrupt,
+    /// Its end is said, and nothing behind it is begun once the host was interrupted.
+    Last,
     Abort,
 }
 
@@ -35,6 +40,10 @@ struct Stage {
     cancel: CancellationToken,
     abort: CancellationToken,
     reconnects: bool,
+    /// How many batches were sent.
+    batches: AtomicUsize,
+    /// Batches that end once the host is interrupted.
+    held: Mutex<Vec<mpsc::Sender<Reply>>>,
 }
 
 struct Actor {
@@ -45,6 +54,7 @@ struct Actor {
 impl Session for Actor {
     fn run(&self, batch: Vec<Command>) -> mpsc::Receiver<Reply> {
         let (sender, receiver) = mpsc::channel(64);
+        self.stage.batches.fetch_add(1, Ordering::Relaxed);
         for (index, command) in batch.iter().enumerate() {
             let text = command.display();
             self.stage.heard.lock().unwrap().push(format!("{}: {text}", self.host));
@@ -76,6 +86,12 @@ impl Session for Actor {
                     self.stage.cancel.cancel();
                     sender.try_send(Reply::Ended { index, status: Status::Exited(0) }).unwrap();
                 }
+                Fate::Last => {
+                    self.stage.cancel.cancel();
+                    sender.try_send(Reply::Ended { index, status: Status::Exited(0) }).unwrap();
+                    self.stage.held.lock().unwrap().push(sender);
+                    break;
+                }
                 Fate::Abort => {
                     self.stage.abort.cancel();
                     // The host never answers.
@@ -100,7 +116,7 @@ impl Session for Actor {
     }
 
     fn interrupt(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
+        Box::pin(async { self.stage.held.lock().unwrap().clear() })
     }
 
     fn usage(&self) -> Usage {
@@ -128,6 +144,8 @@ impl Reconnect for Again {
                 cancel: CancellationToken::new(),
                 abort: CancellationToken::new(),
                 reconnects: true,
+                batches: AtomicUsize::default(),
+                held: Mutex::default(),
             };
             let actor: Arc<dyn Session> = Arc::new(Actor { host: self.1[index].clone(), stage: Arc::new(stage) });
             Ok(actor)
@@ -179,6 +197,7 @@ struct Seen {
     conclusion: Conclusion,
     heard: Vec<String>,
     events: Vec<Event>,
+    batches: usize,
 }
 
 impl Seen {
@@ -205,6 +224,8 @@ fn play(plan: Plan, rules: &[Rule], reconnects: bool) -> Seen {
             cancel: CancellationToken::new(),
             abort: CancellationToken::new(),
             reconnects,
+            batches: AtomicUsize::default(),
+            held: Mutex::default(),
         });
         let (sink, mut receiver) = Sink::new(Masker::default());
         let names: Vec<String> = plan.hosts.iter().map(|host| host.host.clone()).collect();
@@ -232,7 +253,7 @@ fn play(plan: Plan, rules: &[Rule], reconnects: bool) -> Seen {
         let conclusion = execute(run).await;
         let events = listening.await.unwrap();
         let heard = stage.heard.lock().unwrap().clone();
-        Seen { conclusion, heard, events }
+        Seen { conclusion, heard, events, batches: stage.batches.load(Ordering::Relaxed) }
     })
 }
 
@@ -424,30 +445,4 @@ fn text_for_a_command_is_never_shown() {
     let seen = play(plan, &[], true);
     assert_eq!((seen.states(), seen.heard("tee").len()), (vec![HostState::Live], 1));
     assert!(!format!("{:?}", seen.events).contains("s3cret"));
-}
-
-#[test]
-fn the_last_words_to_a_single_host_travel_together() {
-    let mut plan = plan(&["web1"], &[&[0]], 0);
-    plan.hosts[0].publish.push(Task::own("Mark", Command::argv(["mark"])));
-    let seen = play(plan, &[], true);
-    assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Done, vec![HostState::Live]));
-    let told: Vec<bool> = seen.heard.iter().map(|line| line.contains("history.jsonl")).collect();
-    assert_eq!(told.iter().filter(|told| **told).count(), 1, "{:?}", seen.heard);
-    assert!(seen.position("web1: restart") < seen.position("web1: mark"));
-    assert!(seen.position("web1: mark") < seen.position("web1: finish"));
-    assert_eq!(seen.heard.last().map(String::as_str), Some("web1: exec 8>&-"));
-}
-
-#[test]
-fn a_single_host_that_cannot_be_marked_live_is_put_back() {
-    for fate in [Fate::Exit(1), Fate::Lose] {
-        let mut plan = plan(&["web1"], &[&[0]], 0);
-        plan.hosts[0].publish.push(Task::own("Mark", Command::argv(["mark"])));
-        let seen = play(plan, &[("web1", "mark", fate)], true);
-        assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Failed, vec![HostState::PutBack]), "{fate:?}");
-        assert_eq!(seen.heard("finish").len(), 0);
-        let why = seen.conclusion.hosts[0].why.clone().unwrap();
-        assert!(why.starts_with("Mark: "), "{why}");
-    }
 }

@@ -53,7 +53,8 @@ pub fn remove(layout: &Layout, releases: &[&ReleaseId]) -> Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HistoryEntry {
-    /// When the run ended, as RFC 3339 in UTC.
+    /// When the run ended, as RFC 3339 in UTC. A single host writes it down by itself: there, when its last commands
+    /// were sent.
     pub time: String,
     /// What was done.
     pub action: Option<Action>,
@@ -77,7 +78,7 @@ pub struct HistoryEntry {
     pub why: Option<String>,
     /// The release that was live before.
     pub before: Option<String>,
-    /// How long the run took, in milliseconds.
+    /// How long the run took until `time`, in milliseconds.
     pub millis: u64,
 }
 

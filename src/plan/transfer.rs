@@ -105,6 +105,11 @@ impl Lists {
 }
 
 impl Transfer {
+    /// How many lots are carried at once.
+    pub fn channels(&self) -> usize {
+        self.streams.clamp(1, self.lots.len().max(1))
+    }
+
     /// Nothing but `lot`, over a link of which nothing is known.
     pub fn of(lot: Lot) -> Self {
         Self {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::event::{Event, Stamped, VERSION};
+use crate::event::{Event, Stamped, VERSION, millis};
 
 mod assemble;
 mod board;
@@ -195,7 +195,7 @@ struct Stamp {
 impl Stamp {
     fn at_millis(&self) -> u64 {
         let passed = (self.clock.monotonic)().saturating_duration_since(self.began);
-        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+        millis(passed)
     }
 
     fn put_on(&mut self, event: Event) -> Stamped {

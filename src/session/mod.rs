@@ -142,8 +142,8 @@ pub trait Session: Send + Sync {
     /// standard input. The replies end when the server has freed the channel.
     fn feed(&self, batch: Vec<Command>, body: Body) -> mpsc::Receiver<Reply>;
 
-    /// Starts `shells` that [`Session::guard`] and [`Session::feed`] will need, and measures how far away the host is,
-    /// without waiting for either.
+    /// Starts shells until there are so many that [`Session::guard`] and [`Session::feed`] can take, and measures how far
+    /// away the host is, without waiting for either.
     fn warm(&self, shells: usize);
 
     /// From now on, the host's shell ends by itself when this machine falls silent for a minute, so that

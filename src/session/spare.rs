@@ -27,10 +27,10 @@ impl Spares {
         &self.host
     }
 
-    /// Starts `count` shells and does not wait for them.
+    /// Starts shells until there are `count` that nobody took, and does not wait for them.
     pub(super) fn start(&self, count: usize) {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..count {
+        for _ in started.len()..count {
             let host = Arc::clone(&self.host);
             started.push_back(tokio::spawn(async move { host.start(BOOTSTRAP).await }));
         }

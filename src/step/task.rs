@@ -226,6 +226,21 @@ pub struct Poll {
     pub within: Duration,
 }
 
+impl Poll {
+    /// The question as a command whose status is the verdict on the first answer: 0 where it is as it should be. None
+    /// where one answer does not say, or only this machine can tell.
+    pub fn decisive(&self) -> Option<Command> {
+        match &self.judge {
+            Judge::Success => Some(self.probe.clone()),
+            Judge::HttpStatus(wanted) => {
+                let wanted: Vec<String> = wanted.iter().map(u16::to_string).collect();
+                Some(self.probe.clone().printing(&wanted))
+            }
+            Judge::Steady { .. } | Judge::Compose(_) => None,
+        }
+    }
+}
+
 /// How the answers to a [`Poll`] are judged. Pure, so that every case is a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judge {

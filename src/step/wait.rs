@@ -321,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn the_host_itself_can_tell_a_wanted_code() {
+        for (printed, status) in [("200", 0), ("204", 0), ("404", 1), ("000", 1), ("", 1), ("200 204", 1), ("*", 1)] {
+            let poll = Poll {
+                probe: Command::shell(format!("printf '%s' '{printed}'")),
+                judge: Judge::HttpStatus(vec![200, 204]),
+                interval: Duration::ZERO,
+                within: Duration::ZERO,
+            };
+            let shell = poll.decisive().unwrap().to_shell();
+            let output = std::process::Command::new("/bin/sh").args(["-c", &shell]).output().unwrap();
+            assert_eq!(output.status.code(), Some(status), "{shell}");
+            let output = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output, printed);
+            let sample = Sample { elapsed: Duration::ZERO, success: status == 0, output };
+            assert_eq!(poll.judge.verdict(&[sample]) == Verdict::Done, status == 0, "{printed}");
+        }
+    }
+
+    #[test]
     fn plain_urls_are_taken_apart() {
         let parts = |url| plain_http(url).map(|(a, b, c)| format!("{a} {b} {c}"));
         assert_eq!(parts("http://127.0.0.1:8000/api/?x=1").as_deref(), Some("127.0.0.1 8000 /api/?x=1"));

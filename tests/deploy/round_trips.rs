@@ -91,7 +91,7 @@ fn a_single_host_has_nobody_to_wait_for() {
         let ran = fleet.ship(&["deploy", "--timing", "--output", "json"]).exits(0);
         let (channels, round_trips) = ran.cost("web1");
         assert!(
-            channels <= 3 && round_trips <= 10 + of_an_upload(),
+            channels <= 3 && round_trips <= 9 + of_an_upload(),
             "{channels} channels, {round_trips} round trips: {ran}"
         );
     }
@@ -102,7 +102,7 @@ fn a_single_host_has_nobody_to_wait_for() {
     );
     let ran = fleet.ship(&["rollback", "--timing", "--output", "json"]).exits(0);
     let (channels, round_trips) = ran.cost("web1");
-    assert!(channels <= 2 && round_trips <= 9, "{channels} channels, {round_trips} round trips: {ran}");
+    assert!(channels <= 2 && round_trips <= 8, "{channels} channels, {round_trips} round trips: {ran}");
     assert_eq!(
         (host.state(&host.releases()[0]), host.state(&host.releases()[1])),
         ("live".into(), "rolled_back".into())

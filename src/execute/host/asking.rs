@@ -1,36 +1,27 @@
 //! What a host is asked while it carries out tasks, and what follows from its answers.
 
-use tokio_util::sync::CancellationToken;
-
-use super::{Host, Running, Stop, advice, describe};
+use super::{Due, Host, Running, Stop, advice, describe};
 use crate::event::Stream;
 use crate::fleet::{Answer, ask};
 use crate::output::Lines;
 use crate::step::{Action, Derive, Poll, Sample, Task, Verdict};
 
 impl Host {
-    /// Goes on with a task that asks, of which `answer` is the first answer. Gives back the tasks that follow from it.
-    pub(super) async fn answered(
-        &self,
-        task: &Task,
-        running: Running,
-        answer: Answer,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<Task>, Stop> {
-        match &task.action {
-            Action::Poll(poll) => self.poll(task, poll, running, answer, cancel).await.map(|()| Vec::new()),
-            Action::Derive(derive) => self.derive(task, derive, running, answer).await,
+    /// Goes on with a question, of which `answer` is the first answer. Gives back the tasks that follow from it.
+    pub(super) async fn answered(&self, due: &Due, running: Running, answer: Answer) -> Result<Vec<Task>, Stop> {
+        match &due.task.action {
+            Action::Poll(poll) => self.poll(due, poll, running, answer).await.map(|()| Vec::new()),
+            Action::Derive(derive) => self.derive(&due.task, derive, running, answer).await,
             _ => Ok(Vec::new()),
         }
     }
 
     async fn poll(
         &self,
-        task: &Task,
+        Due { task, cancel, .. }: &Due,
         poll: &Poll,
         mut running: Running,
         mut answer: Answer,
-        cancel: &CancellationToken,
     ) -> Result<(), Stop> {
         let mut samples: Vec<Sample> = Vec::new();
         loop {

@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Host, Running, Stop, advice, describe};
+use super::{Due, Host, Running, Stop, advice, describe};
 use crate::command::Command;
-use crate::event::{Event, Phase, Stream, TaskResult};
+use crate::event::{Event, Stream, TaskResult};
 use crate::fleet::{Answer, ask};
 use crate::layout::ReleaseId;
 use crate::session::{Lost, Reply, Status};
@@ -42,17 +42,12 @@ impl Trouble {
 
 impl Host {
     /// Starts the command of `task`, or finds the one that runs, and follows it to its end.
-    pub(super) async fn detached(
-        &self,
-        phase: Phase,
-        task: &Task,
-        detached: &Detached,
-        cancel: &CancellationToken,
-    ) -> Result<(), Stop> {
+    pub(super) async fn detached(&self, due: &Due, detached: &Detached) -> Result<(), Stop> {
+        let Due { task, cancel, .. } = due;
         let attempts = task.attempts.max(1);
         let mut attempt = 1;
         loop {
-            let mut running = self.start(phase, task).await;
+            let mut running = self.start(due).await;
             let alone =
                 format!("{}: {} goes on alone there; what it prints is in {}", self.name, task.name, detached.log());
             self.alone(|all| all.push(alone.clone()));
@@ -217,7 +212,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::event::Sink;
+    use crate::event::{Phase, Sink};
     use crate::execute::Reconnect;
     use crate::execute::lifeline::Lifeline;
     use crate::facts::Facts;

@@ -7,16 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{Host, Stop, advice, describe};
+use super::{Due, Host, Stop, advice, describe};
 use crate::artifact::Tally;
-use crate::event::{Event, Phase, Stream};
+use crate::event::{Event, Stream};
 use crate::plan::Transfer;
 use crate::plan::lot::Lot;
 use crate::plan::transfer::Link;
 use crate::session::{Lost, Reply, Session, Status};
-use crate::step::Task;
 
 /// The fewest bytes that say something about a link: they are more than the server takes without being asked again.
 const TELLING: u64 = 3 << 20;
@@ -48,16 +46,10 @@ enum End {
 
 impl Host {
     /// Sends everything, or nothing that may be used. It ends where it is once the run is stopped.
-    pub(super) async fn transfer(
-        &self,
-        phase: Phase,
-        task: &Task,
-        transfer: &Transfer,
-        cancel: &CancellationToken,
-    ) -> Result<(), Stop> {
-        let mut running = self.start(phase, task).await;
+    pub(super) async fn transfer(&self, due: &Due, transfer: &Transfer) -> Result<(), Stop> {
+        let Due { task, cancel, .. } = due;
+        let mut running = self.start(due).await;
         let total = transfer.lots.iter().map(Lot::total).sum();
-        transfer.lots.iter().for_each(Lot::look_ahead);
         let work = Arc::new(Work {
             session: Arc::clone(&self.session),
             waiting: Mutex::new(transfer.lots.iter().cloned().collect()),
@@ -67,8 +59,7 @@ impl Host {
             speed: Mutex::default(),
         });
         let (news, mut heard) = mpsc::channel(16);
-        let channels = transfer.streams.clamp(1, transfer.lots.len().max(1));
-        let driving = tokio::spawn(drive(Arc::clone(&work), channels, news));
+        let driving = tokio::spawn(drive(Arc::clone(&work), transfer.channels(), news));
         let mut interrupted = false;
         loop {
             let said = tokio::select! {
