@@ -26,7 +26,8 @@ struct Bytes {
     length: u64,
 }
 
-/// Shell text that puts one file together in the release's folder, `$old` being the live release and `$r` the record.
+/// Shell text that puts one file together in the release's folder, `$old` being the live release and `$r` the record. Under
+/// `set -e`: nothing that fails goes unseen.
 pub(super) fn rebuild(
     patch: &Patch,
     transfer: &Transfer,
@@ -47,7 +48,7 @@ pub(super) fn rebuild(
         }
         None => (String::new(), format!("{record}/{}", part(patch))),
     };
-    let settle = format!("chmod {mode:04o} \"./$f\" && TZ=UTC0 touch -t {} \"./$f\"", lot::stamp(time));
+    let settle = format!("chmod {mode:04o} \"./$f\"; TZ=UTC0 touch -t {} \"./$f\"", lot::stamp(time));
     let together = if !facts.gnu_cp {
         format!("{{ {}; }} >\"./$f\"\n{settle}", each(&sources(patch), tail).join("; "))
     } else if hashes(patch, manifest, facts) {
@@ -104,10 +105,10 @@ fn hashed(patch: &Patch, manifest: &Manifest, settle: &str) -> Option<String> {
     let sum = manifest::hex(sha256);
     let name = path::named(&entry.path);
     let (first, rest) = split(&sources(patch), AHEAD);
-    let rest: String = each(&rest, dd).iter().map(|text| format!("{text} && ")).collect();
+    let rest: String = each(&rest, dd).iter().map(|text| format!("{text}; ")).collect();
     Some(format!(
         "{{ {first}; }} >\"./$f\"\n\
-         {{ {rest}{settle} && : >{stamp} && {{ sync -f . 2>/dev/null & }}; }} >>\"./$f\" &\n\
+         {{ {rest}{settle}; : >{stamp}; sync -f . 2>/dev/null & }} >>\"./$f\" &\n\
          h=$(openssl dgst -sha256 -r <\"./$f\") || :\n\
          wait $!\n\
          if [ \"${{h%% *}}\" = {sum} ] && [ \"$(wc -c <\"./$f\")\" -eq {size} ] && [ -s \"$r/sums\" ] && \
@@ -268,5 +269,6 @@ mod tests {
         let text = format!("set -e; r=. old=. f=f p=p\nmkdir old; : >old/f; old=old\n{text}");
         let output = run(&Command::shell(text).directory(folder.path().to_string_lossy()), b"");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!folder.path().join("whole-0").exists());
     }
 }
