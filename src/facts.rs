@@ -124,8 +124,6 @@ pub enum Current {
 /// Everything the survey found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The kernel's name (`uname -s`).
-    pub system: String,
     /// The login user.
     pub user: String,
     /// Programs and where they are.
@@ -137,8 +135,6 @@ pub struct Facts {
     pub gnu_cp: bool,
     /// Free space where releases go, in KiB, where `df` says.
     pub free_kib: Option<u64>,
-    /// Free inodes there, where `df` says.
-    pub free_inodes: Option<u64>,
     /// The nearest folder of `deploy_to` that exists.
     pub nearest: String,
     /// Whether the login user may write there.
@@ -195,9 +191,8 @@ impl Facts {
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
             match line {
-                survey::KIB => {
-                    facts.free_kib = available(lines.by_ref().take_while(|line| *line != survey::INODES));
-                    facts.free_inodes = available(lines.by_ref().take_while(|line| *line != survey::END));
+                survey::FREE => {
+                    facts.free_kib = available(lines.by_ref().take_while(|line| *line != survey::END));
                 }
                 survey::HISTORY => facts.history.extend(lines.by_ref().map(str::to_owned)),
                 line => {
@@ -216,6 +211,10 @@ impl Facts {
             _ => facts.manifest = Bytes::copy_from_slice(manifest),
         }
         let touched = outputs.get(2).map(Vec::as_slice).unwrap_or_default();
+        if touched.is_empty() {
+            // The host could not tell what: everything may have been.
+            facts.touched.insert(Vec::new());
+        }
         for path in touched.split(|byte| *byte == 0) {
             let (set, path) = match path.strip_prefix(survey::TOUCHED.as_bytes()) {
                 Some(path) => (&mut facts.touched, path),
@@ -256,7 +255,6 @@ impl Facts {
 
     fn take(&mut self, key: &str, value: &str) {
         match key {
-            "system" => self.system = value.to_owned(),
             "user" => self.user = value.to_owned(),
             "program" => {
                 if let Some((name, path)) = value.split_once(' ')
@@ -399,12 +397,12 @@ mod tests {
 
     #[test]
     fn a_survey_is_read_and_nonsense_in_it_is_left_out() {
-        let host = b"system Linux\nuser deployer\nprogram tar /usr/bin/tar\nprogram flock alias flock=x\nprogram base64 /bin/base64\nplain_shell\nprogram useless \nnearest /var/www\nwritable\ndf_kib\nFilesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 9 8 1024 10% /\ndf_inodes\nno table\ndf_end\nrubbish\n";
-        let application = b"current releases/20261121T101500Z-1a2b3c4\ncurrent_exists\nrelease 20261121T101500Z-1a2b3c4\nrelease ../../etc\nstate 20261121T101500Z-1a2b3c4 live\nstate 20261120T101500Z-0000000 prepar\ninfo 20261121T101500Z-1a2b3c4 {\"revision\":\"1a2b3c4d\"}\nshared .env\nhold {\"by\":\"ann\"}\nhistory\n{}\nsystem x\n";
+        let host = b"user deployer\nprogram tar /usr/bin/tar\nprogram flock alias flock=x\nprogram base64 /bin/base64\nplain_shell\nprogram useless \nnearest /var/www\nwritable\ndf\nFilesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 9 8 1024 10% /\ndf_end\nrubbish\n";
+        let application = b"current releases/20261121T101500Z-1a2b3c4\ncurrent_exists\nrelease 20261121T101500Z-1a2b3c4\nrelease ../../etc\nstate 20261121T101500Z-1a2b3c4 live\nstate 20261120T101500Z-0000000 prepar\ninfo 20261121T101500Z-1a2b3c4 {\"revision\":\"1a2b3c4d\"}\nshared .env\nhold {\"by\":\"ann\"}\nhistory\n{}\nuser x\n";
         let lists = b"m\nfile ship chunks 1\nship chunks 1\nc\n".to_vec();
         let touched = b"touched current/a\0touched current/\0current/a\0current/b\0elsewhere\0".to_vec();
         let facts = Facts::parse(&[[&host[..], application].concat(), lists, touched]);
-        assert_eq!((facts.free_kib, facts.free_inodes), (Some(1024), None));
+        assert_eq!((facts.free_kib, facts.user.as_str()), (Some(1024), "deployer"));
         assert_eq!(
             (&facts.manifest[..], &facts.chunks[..]),
             (&b"m\nfile ship chunks 1\n"[..], &b"ship chunks 1\nc\n"[..])

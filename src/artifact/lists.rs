@@ -4,7 +4,10 @@
 use std::cmp::Ordering;
 use std::io::Write as _;
 
-use super::{Entry, Manifest, path};
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::hex;
+use super::{Difference, Entry, Manifest, path};
 
 /// The first line of a difference, so that it is never empty.
 const FIRST_LINE: &[u8] = b"ship lists 1\n";
@@ -29,6 +32,13 @@ pub fn lists(base: &Manifest, new: &Manifest, copied: &[usize], doubtful: impl F
 /// Whether [`lists`] says what follows on the host's manifest, or has everything in itself.
 pub fn is_based(lists: &[u8]) -> bool {
     !lists.strip_prefix(FIRST_LINE).unwrap_or(lists).starts_with(b"+ 0 ")
+}
+
+/// The SHA-256 of what [`PROGRAM`] writes as `sums`, for the files whose index is `verified`, and of its `copied`.
+pub fn digests(new: &Manifest, difference: &Difference, verified: impl Fn(usize) -> bool) -> [String; 2] {
+    let lines = |byte| if byte == 0 { b'\n' } else { byte };
+    let copied = difference.keep_list(new).into_iter().map(lines).collect();
+    [new.sums(verified), copied].map(|text: Vec<u8>| hex(&Sha256::digest(text)))
 }
 
 fn between(base: &Manifest, new: &Manifest, copied: &[usize], doubtful: &dyn Fn(usize) -> bool) -> Vec<u8> {
@@ -155,6 +165,8 @@ mod tests {
             let wanted = |index: usize| !linked || !copied.contains(&index) || doubtful(index);
             assert_eq!(sums.as_bytes(), new.sums(wanted), "{awk:?}: {sums}");
             assert_eq!(listed.as_bytes(), paths, "{awk:?}: {listed}");
+            let difference = Difference { unchanged: copied.to_vec(), ..Difference::default() };
+            assert_eq!(digests(new, &difference, wanted), [sums, listed].map(|text| hex(&Sha256::digest(text))));
         }
     }
 

@@ -39,11 +39,9 @@ pub(super) const KNOWN: &str = "known ";
 /// What comes before a path that was changed; the others are what a changed folder holds.
 pub(super) const TOUCHED: &str = "touched ";
 
-/// What comes before the table of df(1) with free space, and what before that with inodes.
-pub(super) const KIB: &str = "df_kib";
-/// See [`KIB`].
-pub(super) const INODES: &str = "df_inodes";
-/// What comes after them.
+/// What comes before the table of df(1).
+pub(super) const FREE: &str = "df";
+/// What comes after it.
 pub(super) const END: &str = "df_end";
 
 /// What comes before the lines of the history.
@@ -71,23 +69,28 @@ impl Survey<'_> {
             format!("for f in {files}; do [ -f \"$f\" ] && [ -r \"$f\" ] && printf 'readable %s\\n' \"$f\"; done\n")
         };
         format!(
-            "printf 'system '; uname -s; printf 'user '; id -un\n\
+            "printf 'user '; id -un\n\
              for p in {programs}; do printf 'program %s ' \"$p\"; command -v \"$p\" || echo; done\n\
              {files}\
              [ -z \"$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION\" ] && echo plain_shell\n\
              case $(cp --help 2>/dev/null) in *--parents*--reflink*) echo gnu_cp;; esac\n\
              d={root}; while [ ! -d \"$d\" ]; do d=$(dirname \"$d\"); done; printf 'nearest %s\\n' \"$d\"\n\
              [ -w \"$d\" ] && echo writable\n\
-             echo {KIB}; df -Pk \"$d\" 2>/dev/null\n\
-             echo {INODES}; df -Pi \"$d\" 2>/dev/null\n\
+             echo {FREE}; df -Pk \"$d\" 2>/dev/null\n\
              echo {END}\n",
             programs = join(programs),
             root = quote(self.layout.root()),
         )
     }
 
-    /// Lines of what is in `deploy_to`, the history last.
+    /// Lines of what is in `deploy_to`, the history last: a new release is made without it.
     fn application(&self) -> String {
+        let (interrupted, history) = if self.manifest.is_some() {
+            (interrupted::look(self.held), String::new())
+        } else {
+            let read = format!("tail -n {HISTORY_LINES} .ship/history.jsonl");
+            (String::new(), format!("[ -r .ship/history.jsonl ] && echo {HISTORY} && {read}\n"))
+        };
         let shared = join(self.shared.iter().map(String::as_str));
         let shared = if shared.is_empty() {
             String::new()
@@ -119,10 +122,9 @@ impl Survey<'_> {
              {detached}\
              [ -w .ship/lock ] && echo lockable\n\
              [ -r .ship/hold ] && sed 's/^/hold /' .ship/hold\n\
-             [ -r .ship/history.jsonl ] && echo {HISTORY} && tail -n {HISTORY_LINES} .ship/history.jsonl\n",
+             {history}",
             root = quote(self.layout.root()),
             detached = detached::LOOK,
-            interrupted = if self.manifest.is_some() { interrupted::look(self.held) } else { String::new() },
         )
     }
 
@@ -140,21 +142,20 @@ impl Survey<'_> {
     /// its trace in its folder alone.
     ///
     /// Every change of a file sets its ctime (POSIX XBD 4.9), and `verified` was made after the last file. Where files are
-    /// shared, that says nothing of them, and the time of modification has to do; folders are never shared. Where `find`
-    /// knows no ctime (BusyBox), everything counts as changed.
+    /// shared, that says nothing of them, and the time of modification has to do; folders are never shared. `verified`
+    /// itself comes first: a `find` that does not name it knows no ctime (BusyBox), and everything counts as changed.
     fn touched(&self) -> Command {
         let newer = if self.read_only {
-            "\\( -type d -cnewer \"$r/verified\" -o -newer \"$r/verified\" \\)"
+            "-type d -cnewer \"$r/verified\" -o -newer \"$r/verified\""
         } else {
             "-cnewer \"$r/verified\""
         };
-        // It walks through everything, which can take long.
+        // It walks through everything, which can take long. What may not be read has changed, and is no trouble.
         self.of_live_release(
             Command::shell,
             &format!(
-                "find . -prune -cnewer . >/dev/null 2>&1 || {{ printf '{TOUCHED}current/\\0'; exit 0; }}\n\
-             find current/ {newer} -print0 | xargs -0 sh -c '[ $# = 0 ] || \
-             {{ printf \"{TOUCHED}%s\\0\" \"$@\"; find \"$@\" -mindepth 1 -maxdepth 1 -print0; }}' sh"
+                "find \"$r/verified\" current/ \\( -path \"$r/verified\" -o {newer} \\) -exec \
+             sh -c 'printf \"{TOUCHED}%s\\0\" \"$@\"; exec find \"$@\" -mindepth 1 -maxdepth 1 -print0' sh {{}} +\n:"
             ),
         )
     }
@@ -162,8 +163,8 @@ impl Survey<'_> {
     /// `text` in `deploy_to`, where `$r` is the record of the live release, if that was verified.
     fn of_live_release(&self, command: fn(String) -> Command, text: &str) -> Command {
         command(format!(
-            "cd {root} 2>/dev/null && [ -d current/ ] || exit 0; t=$(readlink current) || exit 0; r=.ship/releases/${{t##*/}}; \
-             [ -e \"$r/verified\" ] || exit 0\n{text}",
+            "cd -P {current}/ 2>/dev/null || exit 0; r=.ship/releases/${{PWD##*/}}; cd {root} && [ -e \"$r/verified\" ] || exit 0\n{text}",
+            current = quote(&self.layout.current()),
             root = quote(self.layout.root()),
         ))
     }

@@ -57,7 +57,7 @@ impl Lot {
 
     /// What runs on the host.
     pub fn command(&self, coding: Coding) -> Command {
-        let decoder = coding.decoder().map(|decoder| format!("{decoder} | ")).unwrap_or_default();
+        let decoder = coding.decoder().map_or("exec ".to_owned(), |decoder| format!("{decoder} | "));
         let reader = match &*self.content {
             // Options as in GNU, BusyBox and BSD tar: modes of the stream (`p`), owners of the login user (`o`).
             Content::Archive(_) => "tar -xpof -".to_owned(),

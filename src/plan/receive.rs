@@ -1,9 +1,9 @@
 //! What a host does with a transfer: it takes the rest from the live release, puts files together, and verifies all.
 
-use super::transfer::{Lists, Transfer, part};
+use super::rebuild::{rebuild, unchanged};
+use super::transfer::{Lists, Transfer};
 use super::{interrupted, lot};
-use crate::artifact::patch::{Range, Segment};
-use crate::artifact::{Kind, Patch, lists};
+use crate::artifact::lists;
 use crate::command::{Command, quote};
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -23,13 +23,13 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     let verified = |live: &ReleaseId| format!("{}/verified", layout.record(live));
     let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&verified(live)));
     let digest = transfer.tree.manifest().digest();
-    if let Lists::Made { based, sums, copied } = transfer.lists {
-        let live = facts.live().filter(|_| based);
+    if let Lists::Made { based, digests, .. } = &transfer.lists {
+        let live = facts.live().filter(|_| *based);
         let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
-        let text = write_lists(base.as_deref(), &digest, transfer.read_only, [sums, copied]);
+        let text = write_lists(base.as_deref(), &digest, transfer.read_only, digests);
         let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
         let command = Command::subshell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
-        let meanings: &'static [(i32, &'static str)] = if based {
+        let meanings: &'static [(i32, &'static str)] = if *based {
             &[(
                 71,
                 "the manifest of the live release is not what it was, or the disk is full; nothing was published, and the next deploy sends every file",
@@ -53,10 +53,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         )]));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
-        let stamp = lot::stamp(time);
-        let rebuild = |patch: &Patch| rebuild(patch, transfer, layout, &record, facts.gnu_cp, &stamp);
+        let rebuild = |patch| rebuild(patch, transfer, layout, &record, facts, time);
         let all: Vec<String> = transfer.patches.iter().filter_map(rebuild).collect();
-        let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
+        let (old, r) = (layout.release(live), quote(&record));
+        let text = format!("set -e; umask 077; r={r} old={}\n{}", quote(&old), all.join("\n"));
         tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
     }
     if transfer.pieces.iter().any(|pieces| pieces.of.is_empty()) {
@@ -69,14 +69,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let linked = source.as_ref().filter(|_| transfer.read_only);
-        let linked = linked.map(|live| unchanged_since(&verified(live)));
-        let text = verify(
-            &record,
-            &digest,
-            &distrust,
-            [transfer.lists.sums() > 0, openssl],
-            linked.as_deref().unwrap_or("true"),
-        );
+        let mut whole = unchanged(transfer, facts);
+        let hashed = !whole.is_empty();
+        whole.extend(linked.map(|live| unchanged_since(&verified(live))));
+        let text = verify(&record, &digest, &distrust, [transfer.lists.sums() > 0, openssl, hashed], &whole);
         let check = Command::shell(text).directory(folder);
         let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(
@@ -88,12 +84,12 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
 }
 
 /// Shell text that makes the lists in the record in which it runs, of what was sent and of the manifest `base`. It fails
-/// where the manifest is not the one that was meant, or the others have not so many lines: not every awk says that a disk
-/// is full.
-fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: [usize; 2]) -> String {
+/// where one of them is not what was meant, by the `digest` of the manifest and the `digests` of the others: not every awk
+/// says that a disk is full.
+fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]: &[String; 2]) -> String {
     format!(
         ": >sums && : >copied && LC_ALL=C awk -v linked={linked} {program} lists {base} && \
-         [ \"$(sha256sum <manifest)\" = '{digest}  -' ] && set -- $(wc -l sums copied) && [ $1 -eq {sums} ] && [ $3 -eq {copied} ] && \
+         [ \"$(sha256sum manifest sums copied)\" = '{digest}  manifest\n{sums}  sums\n{copied}  copied' ] && \
          tr '\\n' '\\0' <copied >keep",
         program = quote(lists::PROGRAM),
         linked = u8::from(read_only),
@@ -133,92 +129,39 @@ fn link(folder: &str, record: &str) -> String {
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its
 /// manifest then. It fails with 70 and names the files that differ, after the shell text `distrust`: nothing that files
-/// came from is relied on any more. The shell text `linked` says whether those that are not hashed are what they were.
+/// came from is relied on any more. The shell texts `whole` say whether those that are not hashed here are what they were;
+/// where some may be `hashed` already, none may be left.
 ///
 /// OpenSSL is several times faster than coreutils where the processor has instructions for SHA-256. `sha256sum` has the
 /// last word, so it does not matter what another version of it prints.
-fn verify(record: &str, digest: &str, distrust: &str, [any, openssl]: [bool; 2], linked: &str) -> String {
+fn verify(record: &str, digest: &str, distrust: &str, [any, openssl, hashed]: [bool; 3], whole: &[String]) -> String {
     let fast = if openssl {
-        r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
+        r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 -r openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
     } else {
         ""
     };
     // A list that did not arrive is no list of nothing.
+    let there = if hashed { "-e" } else { "-s" };
+    let marks = if hashed { " \"$r\"/whole-*" } else { "" };
+    let whole = if whole.is_empty() { "true".to_owned() } else { whole.join(" && ") };
     let hashed = if any {
-        format!(r#"[ -s "$r/sums" ] && {{ {fast}sha256sum -c "$r/sums" >"$r/check"; }}"#)
+        format!(r#"[ {there} "$r/sums" ] && {{ {fast}sha256sum -c "$r/sums" >"$r/check"; }}"#)
     } else {
         "true".to_owned()
     };
     // What is hashed is on its way to the disk meanwhile, where it has to be before the release is ready.
     //
     // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
-    // must have a later time than `verified`, which is the time when the verification began.
+    // must have a later time than `verified`, which is the time when the verification began. Most shells know which of
+    // two files is newer, some to the second only.
     format!(
         "r={record}; echo {digest} >\"$r/began\"\n\
          sync -f . 2>/dev/null &\n\
          {hashed} || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
-         {linked} || {{ {distrust}exit 70; }}\n\
+         {whole} || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
-         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"\n\
+         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && ! [ \"$r/check\" -nt \"$r/verified\" ] 2>/dev/null && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"{marks}\n\
          wait",
         record = quote(record),
     )
-}
-
-/// Shell text that puts one file together in the release's folder, `$old` being the live release.
-fn rebuild(patch: &Patch, transfer: &Transfer, layout: &Layout, record: &str, gnu: bool, time: &str) -> Option<String> {
-    let entry = transfer.tree.manifest().entries().get(patch.entry)?;
-    let Kind::File { mode, size, .. } = entry.kind else { return None };
-    let path = std::str::from_utf8(&entry.path).ok()?;
-    let (joining, came) = match transfer.pieces.iter().find(|pieces| pieces.is_for(patch)) {
-        Some(pieces) => {
-            let (joining, first) = pieces.join();
-            let joining = format!("( cd {}\n{}\n)\n", quote(layout.root()), joining.join("\n"));
-            (joining, format!("{}/{first}", layout.root()))
-        }
-        None => (String::new(), format!("{record}/{}", part(patch))),
-    };
-    let mut lines = vec![format!("{joining}f={} p={}", quote(path), quote(&came))];
-    if gnu && patch.keeps_places() {
-        // A clone where the file system can, and its mode is that of a new file.
-        lines.push("cp --reflink=auto --no-preserve=mode -- \"$old/$f\" \"./$f\"".to_owned());
-        lines.extend(sent(patch).map(|(from, range)| {
-            let (to, length) = (range.offset, range.length);
-            format!("{DD} if=\"$p\" skip={from} count={length} of=\"./$f\" oflag=seek_bytes seek={to} conv=notrunc")
-        }));
-        lines.push(format!("truncate -s {size} -- \"./$f\""));
-    } else {
-        let piece = |file: &str, offset: u64, length: u64| {
-            if gnu {
-                format!("{DD} if=\"{file}\" skip={offset} count={length}")
-            } else {
-                // In POSIX, or in every system's head; both seek in a file rather than read it.
-                format!("tail -c +{} \"{file}\" | head -c {length}", offset + 1)
-            }
-        };
-        let mut sent = sent(patch);
-        let pieces: Vec<String> = patch
-            .segments
-            .iter()
-            .filter_map(|segment| match segment {
-                Segment::Had(range) => Some(piece("$old/$f", range.offset, range.length)),
-                Segment::Sent(_) => sent.next().map(|(from, range)| piece("$p", from, range.length)),
-            })
-            .collect();
-        lines.push(format!("{{ {}; }} >\"./$f\"", pieces.join("; ")));
-    }
-    lines.push(format!("chmod {mode:04o} \"./$f\"; TZ=UTC0 touch -t {time} \"./$f\"; rm \"$p\""));
-    Some(lines.join("\n"))
-}
-
-/// dd(1) of GNU coreutils, told to count in bytes and to copy in large blocks.
-const DD: &str = "dd status=none bs=1M iflag=skip_bytes,count_bytes";
-
-/// What is sent of a file: where it begins in what is sent, and its place in the file.
-fn sent(patch: &Patch) -> impl Iterator<Item = (u64, Range)> + '_ {
-    patch.sent().scan(0, |at, range| {
-        let from = *at;
-        *at += range.length;
-        Some((from, range))
-    })
 }

@@ -46,7 +46,7 @@ pub(super) fn write_states(layout: &Layout, states: &[(&ReleaseId, ReleaseState)
 pub fn remove(layout: &Layout, releases: &[&ReleaseId]) -> Command {
     let folders = releases.iter().map(|id| quote(&layout.release(id)).into_owned()).collect::<Vec<_>>().join(" ");
     let records = releases.iter().map(|id| quote(&layout.record(id)).into_owned()).collect::<Vec<_>>().join(" ");
-    Command::shell(format!("rm -rf {folders} && rm -rf {records}"))
+    Command::shell(format!("rm -rf {folders} && exec rm -rf {records}"))
 }
 
 /// A line of the history.

@@ -43,7 +43,7 @@ pub struct Transfer {
 }
 
 /// How a host comes to the lists of a release: its manifest, its checksums and what is copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lists {
     /// They are sent as they are.
     Sent {
@@ -56,8 +56,8 @@ pub enum Lists {
         based: bool,
         /// How many files are verified.
         sums: usize,
-        /// How many files and links are copied.
-        copied: usize,
+        /// The SHA-256 of the checksums, and of the list of what is copied.
+        digests: [String; 2],
     },
 }
 
@@ -97,9 +97,9 @@ impl Link {
 
 impl Lists {
     /// How many files are verified by reading them.
-    pub fn sums(self) -> usize {
+    pub fn sums(&self) -> usize {
         match self {
-            Self::Sent { sums } | Self::Made { sums, .. } => sums,
+            Self::Sent { sums } | Self::Made { sums, .. } => *sums,
         }
     }
 }
@@ -345,14 +345,12 @@ impl Sending<'_> {
         let unchanged = |index: usize| difference.unchanged.binary_search(&index).is_ok();
         let verified = |index: usize| !self.read_only || !unchanged(index) || doubtful(index);
         let awk = self.facts.program("awk").is_some();
-        let count = |wanted: &dyn Fn(usize, &Kind) -> bool| {
-            new.entries().iter().enumerate().filter(|(index, entry)| wanted(*index, &entry.kind)).count()
-        };
-        let sums = count(&|index, kind| matches!(kind, Kind::File { .. }) && verified(index));
+        let files = new.entries().iter().enumerate().filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }));
+        let sums = files.filter(|(index, _)| verified(*index)).count();
         match lists::lists(base, new, &difference.unchanged, doubtful).filter(|_| awk) {
             Some(text) => {
-                let copied = count(&|index, kind| !matches!(kind, Kind::Directory { .. }) && unchanged(index));
-                (Lists::Made { based: lists::is_based(&text), sums, copied }, vec![file("lists", text)])
+                let digests = lists::digests(new, difference, verified);
+                (Lists::Made { based: lists::is_based(&text), sums, digests }, vec![file("lists", text)])
             }
             None => {
                 let keep = difference.keep_list(new);

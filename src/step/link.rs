@@ -1,7 +1,7 @@
 //! `link`: links shared files and folders, which outlive releases, into the release.
 
 use super::{Action, Context, Task};
-use crate::command::{Command, quote};
+use crate::command::{Command, join, quote};
 use crate::document::{Node, Place, Problem, Problems, Reader, Value};
 
 /// One line for the documentation.
@@ -61,18 +61,26 @@ impl Link {
             let shared = quote(&format!("{}/{dir}", context.layout.shared())).into_owned();
             made.push(format!("{{ [ -d {shared} ] || mkdir -p {shared}; }}"));
         }
+        // What goes into one folder is linked by one program.
+        let mut folders: Vec<(&str, Vec<String>)> = Vec::new();
         for path in self.dirs.iter().chain(&self.files) {
-            if let Some((parent, _)) = path.rsplit_once('/') {
-                made.push(format!("mkdir -p {}", quote(parent)));
-            }
+            let parent = path.rsplit_once('/').map_or(".", |(parent, _)| parent);
             // Relative, so that the tree stays right in chroots and bind mounts.
-            let up = "../".repeat(2 + path.matches('/').count());
-            let target = format!("{up}shared/{path}");
-            made.push(format!(
-                "{{ [ ! -d {p} ] || [ -L {p} ] || rmdir {p}; }} && ln -sfn {} {p}",
-                quote(&target),
-                p = quote(path)
-            ));
+            let target = format!("{}shared/{path}", "../".repeat(2 + path.matches('/').count()));
+            made.push(format!("{{ [ ! -d {p} ] || [ -L {p} ] || rmdir {p}; }}", p = quote(path)));
+            match folders.iter_mut().find(|(folder, _)| *folder == parent) {
+                // What was linked just now is not linked again by GNU's.
+                Some((_, targets)) if targets.contains(&target) => {}
+                Some((_, targets)) => targets.push(target),
+                None => folders.push((parent, vec![target])),
+            }
+        }
+        for (folder, targets) in folders {
+            if folder != "." {
+                made.push(format!("mkdir -p {}", quote(folder)));
+            }
+            let targets = join(targets.iter().map(String::as_str));
+            made.push(format!("ln -sfn {targets} {}", quote(&format!("{folder}/"))));
         }
         let release = context.layout.release(context.release);
         let command = context.limited(Command::subshell(made.join(" && ")).directory(release));

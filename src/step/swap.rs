@@ -60,13 +60,15 @@ impl Expected {
 /// The new link is made under the same name in another folder of the same file system and moved into the
 /// parent: `mv` then is one rename(2), with which readers see the old or the new release and never none
 /// (rename(2): "newpath will be atomically replaced"). GNU's `mv -T` is not everywhere. A link left over by
-/// a run that died is removed first, so it can never be the one that is published.
+/// a run that died is replaced first, so it can never be the one that is published.
+///
+/// Bounded on the host, short as it is: where a disk does not answer, the run is given up and the host put back, and
+/// nothing may be published after that.
 fn switch(layout: &Layout, target: &str, expected: &Expected) -> Command {
-    let next = ".ship/next";
     Command::shell(format!(
         "[ -L current ] || [ ! -e current ] || exit 73; case $(readlink current) in {pattern}) ;; *) exit 74;; esac; \
          [ -d {target} ] || exit 75; \
-         {{ [ ! -e {next} ] || rm -rf {next}; }} && mkdir {next} && ln -s {target} {next}/current && mv -f {next}/current ./ && rmdir {next}",
+         ln -sfn {target} .ship/current && exec mv -f .ship/current ./",
         pattern = expected.pattern(),
         target = quote(target),
     ))
@@ -159,12 +161,12 @@ mod tests {
     #[test]
     fn a_link_left_over_by_a_dead_run_is_not_published() {
         let (_folder, layout) = host(&["old", "dead", "new"]);
-        std::fs::create_dir(Path::new(layout.root()).join(".ship/next")).expect("a folder");
-        std::os::unix::fs::symlink("releases/dead", Path::new(layout.root()).join(".ship/next/current"))
-            .expect("a link");
+        let next = Path::new(layout.root()).join(".ship/current");
+        std::os::unix::fs::symlink(format!("{}/dead", layout.releases()), &next).expect("a link");
         std::os::unix::fs::symlink("releases/old", layout.current()).expect("a link");
         let expected = Expected { targets: vec!["releases/old".to_owned()], missing: false };
         assert_eq!(run(&switch(&layout, "releases/new", &expected)), 0);
         assert_eq!(target(&layout), "releases/new");
+        assert!(next.symlink_metadata().is_err());
     }
 }

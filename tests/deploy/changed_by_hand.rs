@@ -157,3 +157,18 @@ fn an_upload_that_arrives_changed_is_never_published() {
     fleet.serves("v1");
     assert_eq!(fleet.host("web1").releases().len(), 1);
 }
+
+#[test]
+fn a_folder_that_only_the_application_may_read_is_no_trouble() {
+    let fleet = Fleet::own(&["web1"]);
+    fleet.commit("v1", &[("a", "1")]);
+    fleet.ship(&["deploy"]).exits(0);
+    let host = fleet.host("web1");
+    fs::create_dir(host.root.join("current/cache")).unwrap();
+    // Whoever runs the tests may read everything: this is what the login user of a host would be told.
+    let refused = "case \"$*\" in *-mindepth*|*-exec*) echo \"find: './cache': Permission denied\" >&2; exit 1;; esac";
+    host.server.program("find", &format!("#!/bin/sh\n/usr/bin/find \"$@\" || exit\n{refused}\n"));
+    fleet.commit("v2", &[("b", "2")]);
+    fleet.ship(&["deploy"]).exits(0);
+    fleet.serves_exactly("v2");
+}

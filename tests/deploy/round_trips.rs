@@ -1,5 +1,7 @@
-//! What a run may cost: round trips after TCP connect, and channels. These figures stand in the README.
+//! What a run may cost: round trips after TCP connect, channels, and programs that are started on a host. The first two
+//! stand in the README.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
@@ -118,4 +120,35 @@ fn the_time_of_each_step_and_what_each_host_cost_are_told() {
         ran = ran.says(step);
     }
     ran.says("3 channels, ").says(" round trips, ").says(" bytes sent, ").says(" bytes received");
+}
+
+/// Has every program that a host starts by its name written down. Those that are told by path, as the shells are, are not.
+fn written_down(fleet: &Fleet, name: &str) -> std::path::PathBuf {
+    let (log, host) = (fleet.at("started"), fleet.host(name));
+    let own = ["sudo", "restart-the-site"];
+    for entry in fs::read_dir("/usr/bin").unwrap() {
+        let program = entry.unwrap().file_name().into_string().unwrap();
+        if !own.contains(&program.as_str()) {
+            let script =
+                format!("#!/bin/sh\necho '{program}' >>'{}'\nexec '/usr/bin/{program}' \"$@\"\n", log.display());
+            host.server.program(&program, &script);
+        }
+    }
+    log
+}
+
+#[test]
+fn few_programs_are_started_on_a_host() {
+    let fleet = usual(&["web1"]);
+    for version in ["v1", "v2"] {
+        fleet.commit(version, &[("a", version), ("b", version), ("c", "the same")]);
+        fleet.ship(&["deploy"]).exits(0);
+    }
+    let log = written_down(&fleet, "web1");
+    fleet.commit("v3", &[("a", "v3"), ("b", "v3")]);
+    fleet.ship(&["deploy"]).exits(0);
+    let started = fs::read_to_string(log).unwrap();
+    // How often a search asks whether the file system's clock has ticked is the clock's affair.
+    let (searches, others): (Vec<&str>, Vec<&str>) = started.lines().partition(|program| *program == "find");
+    assert!(searches.len() >= 2 && others.len() <= 42, "{} programs: {started}", others.len());
 }
