@@ -158,16 +158,16 @@ impl Host {
         transfer: Option<&Transfer>,
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
-        self.carry_out_and(Due::all(phase, tasks, cancel), transfer, Vec::new()).await.map(|_| ())
+        self.carry_out_and(Due::all(phase, tasks, cancel), transfer, &Vec::new).await.map(|_| ())
     }
 
-    /// Carries out what is `due` and then, as far as possible on the same way, runs `quiet`, of which nothing is told;
-    /// gives back whether all of those did what they should.
+    /// Carries out what is `due` and then, as far as possible on the same way, runs what `quiet` says when that is sent,
+    /// of which nothing is told; gives back whether all of those did what they should.
     pub async fn carry_out_and(
         &self,
         due: Vec<Due>,
         transfer: Option<&Transfer>,
-        mut quiet: Vec<Command>,
+        quiet: &(dyn Fn() -> Vec<Command> + Send + Sync),
     ) -> Result<bool, Stop> {
         let mut rest = VecDeque::from(due);
         let mut inline = match (transfer, rest.iter().find(|due| matches!(due.task.action, Action::Transfer))) {
@@ -181,22 +181,25 @@ impl Host {
             },
             _ => None,
         };
+        let mut cancel = CancellationToken::new();
         while let Some(next) = rest.front() {
             if next.cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
             }
             let mut batch = Batch::next(&mut rest, &mut inline);
+            if let Some(last) = batch.tasks.last().or(batch.alone.as_ref()) {
+                cancel = last.cancel.clone();
+            }
             if rest.is_empty() && batch.has_room() {
-                batch.quiet = std::mem::take(&mut quiet);
+                batch.quiet = quiet();
             }
             let Some(due) = batch.alone.take() else {
                 let came = self.send(&batch, transfer).await?;
-                if came.tasks == batch.tasks.len() && rest.is_empty() && !batch.quiet.is_empty() {
-                    return Ok(came.quiet);
+                if let Some(quiet) = came.quiet {
+                    return Ok(quiet);
                 }
                 if came.tasks < batch.tasks.len() {
                     // The shell went with a task that may fail, or a question goes on: what is behind it was not begun.
-                    quiet = batch.quiet;
                     inline = batch.inline;
                     batch.tasks.drain(came.tasks..).rev().for_each(|due| rest.push_front(due));
                 }
@@ -218,9 +221,14 @@ impl Host {
                 Action::Command(_) | Action::Poll(_) | Action::Derive(_) | Action::Transfer => {}
             }
         }
+        let quiet = quiet();
         if quiet.is_empty() {
             return Ok(true);
         }
+        if cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        self.pass(Phase::Finish).await;
         let answers = ask(self.session.as_ref(), quiet).await;
         Ok(answers.is_ok_and(|answers| answers.iter().all(Answer::success)))
     }

@@ -3,7 +3,8 @@
 //! `prepare` on all hosts, a barrier, `publish` batch by batch, `finish`; a single host goes from the one to the other by
 //! itself. If `prepare` fails anywhere, nothing is switched and what was prepared is removed; what an upload that was cut
 //! has sent stays for the next deploy. If `publish` fails on more hosts than may fail, every reached host publishes the
-//! release that it had. Deliberately absent: deciding what happens (`plan`), showing it (`report`).
+//! release that it had. Where a connection is lost without a word, its host may have gone on: a single one to the end of
+//! `finish`, before it is found again and put back. Deliberately absent: deciding what happens (`plan`), showing it (`report`).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -13,16 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::Command;
 use crate::event::{Event, Outcome, Phase, Sink, millis};
-use crate::lock;
-use crate::plan::record::{HistoryEntry, append_history};
+use crate::plan::record::HistoryEntry;
 use crate::plan::{HostPlan, Plan};
 use crate::session::{BoxFuture, Session};
 
 mod back;
 mod conclusion;
 pub mod host;
+mod last_word;
 pub mod lifeline;
 pub mod local;
 pub mod setup;
@@ -32,6 +32,7 @@ pub use conclusion::{Conclusion, outcome_word};
 
 use conclusion::{Progress, Standing, conclude};
 use host::{Due, Host, Stop};
+use last_word::LastWord;
 use lifeline::Lifeline;
 use timing::Times;
 
@@ -364,9 +365,18 @@ impl Execution {
             let progress = self.progress(index).map(|now| if publishes { Progress::Published } else { now });
             let (Some(host), Some(progress)) = (self.host(index), progress) else { continue };
             let published = progress == Progress::Published;
-            let Some(command) = self.last_word(index, outcome, progress) else { continue };
-            let (plan, session) = (Arc::clone(&self.run.plan), Arc::clone(&host.session));
-            let cancel = self.run.cancel.clone();
+            let (plan, session, cancel) =
+                (Arc::clone(&self.run.plan), Arc::clone(&host.session), self.run.cancel.clone());
+            let word = LastWord {
+                index,
+                outcome,
+                progress,
+                plan: Arc::clone(&plan),
+                standings: Arc::clone(&self.standings),
+                sink: self.run.sink.clone(),
+                history: Arc::clone(&self.run.history),
+                began: self.began,
+            };
             set.spawn(async move {
                 let mut due = Vec::new();
                 if let Some(own) = plan.hosts.get(index) {
@@ -377,16 +387,10 @@ impl Execution {
                         due.extend(Due::all(Phase::Finish, &own.finish, &CancellationToken::new()));
                     }
                 }
-                let quiet = vec![command.tolerated(), lock::release()];
-                let result = host.carry_out_and(due, None, quiet).await;
+                let result = host.carry_out_and(due, None, &|| word.commands()).await;
                 let passage = *host.passage.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((Phase::Publish, _)) = passage {
-                    match &result {
-                        Err(stop) => return (index, Err((stop.clone(), true))),
-                        // Its end was not written down, because of the interrupt.
-                        Ok(false) if cancel.is_cancelled() => return (index, Err((Stop::Cancelled, true))),
-                        Ok(_) => {}
-                    }
+                if let (Err(stop), Some((Phase::Publish, _))) = (&result, passage) {
+                    return (index, Err((stop.clone(), true)));
                 }
                 session.unguard();
                 if !matches!(result, Ok(true)) {
@@ -419,28 +423,6 @@ impl Execution {
             }
         }
         failed
-    }
-
-    /// What the host at `index`, having come so far, is told of how the run ended.
-    fn last_word(&self, index: usize, outcome: Outcome, progress: Progress) -> Option<Command> {
-        let plan = &self.run.plan;
-        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        standings.get_mut(index)?.progress = progress;
-        let summary = conclude(plan, outcome, &standings).hosts.into_iter().nth(index)?;
-        let entry = HistoryEntry {
-            action: Some(plan.action),
-            environment: plan.environment.clone(),
-            release: plan.release.to_string(),
-            revision: plan.revision.clone(),
-            description: plan.description.clone(),
-            outcome: outcome_word(outcome).to_owned(),
-            state: summary.state.name().to_owned(),
-            why: summary.why.map(|why| self.run.sink.masker().mask(&why)),
-            before: summary.before,
-            millis: millis(self.began.elapsed()),
-            ..(self.run.history)()
-        };
-        Some(append_history(&plan.hosts.get(index)?.layout, &entry))
     }
 }
 

@@ -90,17 +90,18 @@ impl Wait {
         let unix = reader.string("unix");
         let command = reader.string("command");
         let log = reader.string("log");
-        let status = reader.typed("status", "expected an HTTP status code, or an array of them", |value| match value {
-            Value::Integer(code) => code_of(*code).map(|code| vec![code]),
-            Value::Array(items) => items
-                .iter()
-                .map(|item| match item.value {
-                    Value::Integer(code) => code_of(code),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        });
+        let status =
+            reader.typed("status", "expected an HTTP status code, or an array of one or more", |value| match value {
+                Value::Integer(code) => code_of(*code).map(|code| vec![code]),
+                Value::Array(items) if !items.is_empty() => items
+                    .iter()
+                    .map(|item| match item.value {
+                        Value::Integer(code) => code_of(code),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => None,
+            });
         let (socket, host) = (reader.string("socket"), reader.string("host"));
         let (file, unit) = (reader.string("file"), reader.string("unit"));
         let (service, project) = (reader.string("service"), reader.string("project"));

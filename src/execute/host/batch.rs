@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{Due, Host, Running, Stop, advice, describe};
 use crate::artifact::Tally;
 use crate::command::Command;
-use crate::event::{Event, TaskResult};
+use crate::event::{Event, Phase, TaskResult};
 use crate::fleet::Answer;
 use crate::plan::Transfer;
 use crate::plan::lot::Lot;
@@ -51,8 +51,8 @@ pub(super) struct Came {
     pub(super) tasks: usize,
     /// Where the next of them is a question that goes on: its first answer.
     pub(super) answer: Option<(Running, Answer)>,
-    /// Whether all that was quiet did what it should.
-    pub(super) quiet: bool,
+    /// Where it began with what was quiet: whether that did what it should.
+    pub(super) quiet: Option<bool>,
 }
 
 impl Batch {
@@ -209,7 +209,7 @@ impl Host {
     ) -> Result<Came, Stop> {
         let count = batch.tasks.len() + batch.quiet.len();
         let mut answer = Answer::default();
-        let mut quiet = true;
+        let mut quiet = None;
         let inline = batch.inline.as_ref();
         let mut sent = inline.map_or(0, Inline::length);
         let whole = inline.map(|inline| inline.total).or(total);
@@ -240,6 +240,9 @@ impl Host {
                             self.progress(&started, sent, whole).await;
                         }
                         running = Some(started);
+                    } else if quiet.is_none() {
+                        self.pass(Phase::Finish).await;
+                        quiet = Some(true);
                     }
                 }
                 Reply::Output { index, stream, bytes } => {
@@ -259,18 +262,15 @@ impl Host {
                 Reply::Ended { index, status } => {
                     let Some(Due { task, .. }) = batch.tasks.get(index) else {
                         finished = index + 1;
-                        quiet &= status.success();
+                        quiet = quiet.map(|quiet| quiet && status.success());
                         continue;
                     };
                     if asks(task) && !(status.success() && travels_together(task)) {
                         // Nothing behind it was begun.
                         while replies.recv().await.is_some() {}
                         answer.status = Some(status);
-                        return Ok(Came {
-                            tasks: index,
-                            answer: running.map(|running| (running, answer)),
-                            quiet: false,
-                        });
+                        let answer = running.map(|running| (running, answer));
+                        return Ok(Came { tasks: index, answer, quiet: None });
                     }
                     finished = index + 1;
                     answer = Answer::default();
@@ -293,7 +293,7 @@ impl Host {
                 }
                 // What is quiet is all that was left.
                 Reply::Lost(_) if finished >= batch.tasks.len() && !batch.quiet.is_empty() => {
-                    return Ok(Came { tasks: batch.tasks.len(), ..Came::default() });
+                    return Ok(Came { tasks: batch.tasks.len(), answer: None, quiet: Some(false) });
                 }
                 // So ends the channel of an upload that was stopped.
                 Reply::Lost(_) if interrupted && total.is_some() => {
@@ -311,16 +311,9 @@ impl Host {
             }
         }
         let tolerated = |index: usize| batch.tasks.get(index).is_some_and(|due| due.task.tolerate);
-        if finished == count || finished.checked_sub(1).is_some_and(tolerated) {
-            return Ok(Came {
-                tasks: finished.min(batch.tasks.len()),
-                answer: None,
-                quiet: quiet && finished == count,
-            });
-        }
-        if finished > batch.tasks.len() {
-            // Of those that are quiet, one failed.
-            return Ok(Came { tasks: batch.tasks.len(), answer: None, quiet: false });
+        // Of those that are quiet, one may have failed.
+        if finished == count || finished > batch.tasks.len() || finished.checked_sub(1).is_some_and(tolerated) {
+            return Ok(Came { tasks: finished.min(batch.tasks.len()), answer: None, quiet });
         }
         if interrupted {
             let before = finished.checked_sub(1).and_then(|index| batch.tasks.get(index));

@@ -89,7 +89,14 @@ fn an_interrupt_that_comes_when_a_single_host_is_live_undoes_nothing() {
     assert_eq!(ended(&seen), (Outcome::Done, HostState::Live));
     assert_eq!(["finish", "later", "back-swap"].map(|word| seen.heard(word).len()), [1, 1, 0]);
     assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1);
-    // Or when it was done.
+    // Or when it does the last of its tasks.
+    let mut plan = asked("well");
+    plan.hosts[0].finish.truncate(1);
+    let seen = play(plan, &[("web1", "mark", Fate::Interrupt), ("web1", "finish", Fate::Last)], true);
+    assert_eq!(ended(&seen), (Outcome::Done, HostState::Live));
+    assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1, "{:?}", seen.heard);
+    assert!(!seen.events.iter().any(|event| matches!(event, Event::Warning { .. })), "{:?}", seen.events);
+    // Or when all was done.
     let seen = interrupted(&[("web1", "mark", Fate::Interrupt)]);
     assert_eq!(ended(&seen), (Outcome::Done, HostState::Live));
     // A second one stops it.
@@ -97,6 +104,23 @@ fn an_interrupt_that_comes_when_a_single_host_is_live_undoes_nothing() {
     plan.hosts[0].finish.push(Task { attempts: 2, ..task("later").tolerated() });
     let seen = play(plan, &[("web1", "later", Fate::Abort)], true);
     assert_eq!(ended(&seen), (Outcome::Interrupted, HostState::Live));
+}
+
+#[test]
+fn a_single_host_that_has_nothing_to_finish_is_put_back_only_before_its_end_is_written_down() {
+    for (word, fate, outcome) in [
+        ("mark", Fate::Last, Outcome::Interrupted),
+        ("mark", Fate::Interrupt, Outcome::Done),
+        ("mark", Fate::Exit(1), Outcome::Failed),
+    ] {
+        let mut plan = asked("well");
+        plan.hosts[0].finish.clear();
+        let seen = play(plan, &[("web1", word, fate)], true);
+        assert_eq!(seen.conclusion.outcome, outcome, "{fate:?}");
+        let state = if outcome == Outcome::Done { HostState::Live } else { HostState::PutBack };
+        assert_eq!(seen.states(), [state], "{fate:?}");
+        assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1, "{fate:?}");
+    }
 }
 
 #[test]
