@@ -20,7 +20,6 @@ pub mod lot;
 #[cfg(test)]
 mod on_shell;
 pub mod prune;
-pub mod rebuild;
 pub mod receive;
 #[cfg(test)]
 mod receive_tests;

@@ -1,9 +1,9 @@
 //! What a host does with a transfer: it takes the rest from the live release, puts files together, and verifies all.
 
-use super::rebuild::{rebuild, unchanged};
-use super::transfer::{Lists, Transfer};
+use super::transfer::{Lists, Transfer, part};
 use super::{interrupted, lot};
-use crate::artifact::lists;
+use crate::artifact::patch::{Range, Segment};
+use crate::artifact::{Kind, Patch, lists};
 use crate::command::{Command, quote};
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
@@ -53,10 +53,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         )]));
     }
     if let Some(live) = source.as_ref().filter(|_| !transfer.patches.is_empty()) {
-        let rebuild = |patch| rebuild(patch, transfer, layout, &record, facts, time);
+        let stamp = lot::stamp(time);
+        let rebuild = |patch: &Patch| rebuild(patch, transfer, layout, &record, facts.gnu_cp, &stamp);
         let all: Vec<String> = transfer.patches.iter().filter_map(rebuild).collect();
-        let (old, r) = (layout.release(live), quote(&record));
-        let text = format!("set -e; umask 077; r={r} old={}\n{}", quote(&old), all.join("\n"));
+        let text = format!("set -e; umask 077; old={}\n{}", quote(&layout.release(live)), all.join("\n"),);
         tasks.push(Task::own("Put changed large files together", Command::shell(text).directory(&folder)));
     }
     if transfer.pieces.iter().any(|pieces| pieces.of.is_empty()) {
@@ -69,10 +69,14 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let linked = source.as_ref().filter(|_| transfer.read_only);
-        let mut whole = unchanged(transfer, facts);
-        let hashed = !whole.is_empty();
-        whole.extend(linked.map(|live| unchanged_since(&verified(live))));
-        let text = verify(&record, &digest, &distrust, [transfer.lists.sums() > 0, openssl, hashed], &whole);
+        let linked = linked.map(|live| unchanged_since(&verified(live)));
+        let text = verify(
+            &record,
+            &digest,
+            &distrust,
+            [transfer.lists.sums() > 0, openssl],
+            linked.as_deref().unwrap_or("true"),
+        );
         let check = Command::shell(text).directory(folder);
         let task = Task::own("Verify the release", check);
         tasks.push(task.meanings(&[(
@@ -129,23 +133,19 @@ fn link(folder: &str, record: &str) -> String {
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its
 /// manifest then. It fails with 70 and names the files that differ, after the shell text `distrust`: nothing that files
-/// came from is relied on any more. The shell texts `whole` say whether those that are not hashed here are what they were;
-/// where some may be `hashed` already, none may be left.
+/// came from is relied on any more. The shell text `linked` says whether those that are not hashed are what they were.
 ///
 /// OpenSSL is several times faster than coreutils where the processor has instructions for SHA-256. `sha256sum` has the
 /// last word, so it does not matter what another version of it prints.
-fn verify(record: &str, digest: &str, distrust: &str, [any, openssl, hashed]: [bool; 3], whole: &[String]) -> String {
+fn verify(record: &str, digest: &str, distrust: &str, [any, openssl]: [bool; 2], linked: &str) -> String {
     let fast = if openssl {
-        r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 -r openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
+        r#"cut -b 67- "$r/sums" | tr '\n' '\0' | xargs -0 openssl dgst -sha256 -r -- 2>/dev/null | sed 's/ \*/  /' | cmp -s - "$r/sums" || "#
     } else {
         ""
     };
     // A list that did not arrive is no list of nothing.
-    let there = if hashed { "-e" } else { "-s" };
-    let marks = if hashed { " \"$r\"/whole-*" } else { "" };
-    let whole = if whole.is_empty() { "true".to_owned() } else { whole.join(" && ") };
     let hashed = if any {
-        format!(r#"[ {there} "$r/sums" ] && {{ {fast}sha256sum -c "$r/sums" >"$r/check"; }}"#)
+        format!(r#"[ -s "$r/sums" ] && {{ {fast}sha256sum -c "$r/sums" >"$r/check"; }}"#)
     } else {
         "true".to_owned()
     };
@@ -158,10 +158,68 @@ fn verify(record: &str, digest: &str, distrust: &str, [any, openssl, hashed]: [b
         "r={record}; echo {digest} >\"$r/began\"\n\
          sync -f . 2>/dev/null &\n\
          {hashed} || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
-         {whole} || {{ {distrust}exit 70; }}\n\
+         {linked} || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
-         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && ! [ \"$r/check\" -nt \"$r/verified\" ] 2>/dev/null && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"{marks}\n\
+         n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && ! [ \"$r/check\" -nt \"$r/verified\" ] 2>/dev/null && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"\n\
          wait",
         record = quote(record),
     )
+}
+
+/// Shell text that puts one file together in the release's folder, `$old` being the live release.
+fn rebuild(patch: &Patch, transfer: &Transfer, layout: &Layout, record: &str, gnu: bool, time: &str) -> Option<String> {
+    let entry = transfer.tree.manifest().entries().get(patch.entry)?;
+    let Kind::File { mode, size, .. } = entry.kind else { return None };
+    let path = std::str::from_utf8(&entry.path).ok()?;
+    let (joining, came) = match transfer.pieces.iter().find(|pieces| pieces.is_for(patch)) {
+        Some(pieces) => {
+            let (joining, first) = pieces.join();
+            let joining = format!("( cd {}\n{}\n)\n", quote(layout.root()), joining.join("\n"));
+            (joining, format!("{}/{first}", layout.root()))
+        }
+        None => (String::new(), format!("{record}/{}", part(patch))),
+    };
+    let mut lines = vec![format!("{joining}f={} p={}", quote(path), quote(&came))];
+    if gnu && patch.keeps_places() {
+        // A clone where the file system can, and its mode is that of a new file.
+        lines.push("cp --reflink=auto --no-preserve=mode -- \"$old/$f\" \"./$f\"".to_owned());
+        lines.extend(sent(patch).map(|(from, range)| {
+            let (to, length) = (range.offset, range.length);
+            format!("{DD} if=\"$p\" skip={from} count={length} of=\"./$f\" oflag=seek_bytes seek={to} conv=notrunc")
+        }));
+        lines.push(format!("truncate -s {size} -- \"./$f\""));
+    } else {
+        let piece = |file: &str, offset: u64, length: u64| {
+            if gnu {
+                format!("{DD} if=\"{file}\" skip={offset} count={length}")
+            } else {
+                // In POSIX, or in every system's head; both seek in a file rather than read it.
+                format!("tail -c +{} \"{file}\" | head -c {length}", offset + 1)
+            }
+        };
+        let mut sent = sent(patch);
+        let pieces: Vec<String> = patch
+            .segments
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Had(range) => Some(piece("$old/$f", range.offset, range.length)),
+                Segment::Sent(_) => sent.next().map(|(from, range)| piece("$p", from, range.length)),
+            })
+            .collect();
+        lines.push(format!("{{ {}; }} >\"./$f\"", pieces.join("; ")));
+    }
+    lines.push(format!("chmod {mode:04o} \"./$f\"; TZ=UTC0 touch -t {time} \"./$f\"; rm \"$p\""));
+    Some(lines.join("\n"))
+}
+
+/// dd(1) of GNU coreutils, told to count in bytes, and to copy in blocks that a processor's cache holds.
+const DD: &str = "dd status=none bs=128K iflag=skip_bytes,count_bytes";
+
+/// What is sent of a file: where it begins in what is sent, and its place in the file.
+fn sent(patch: &Patch) -> impl Iterator<Item = (u64, Range)> + '_ {
+    patch.sent().scan(0, |at, range| {
+        let from = *at;
+        *at += range.length;
+        Some((from, range))
+    })
 }
