@@ -312,6 +312,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_status_is_a_code_or_some() {
+        let read = |status: &str| {
+            let text = format!("http = \"http://localhost\"\nstatus = {status}\n");
+            let body = crate::document::parse(std::path::Path::new("a.toml"), text).expect("TOML");
+            let mut problems = Vec::new();
+            match Wait::read(&body, &mut problems)?.question {
+                Question::Http { status, .. } if problems.is_empty() => Some(status),
+                _ => None,
+            }
+        };
+        assert_eq!((read("204"), read("[200, 204]")), (Some(vec![204]), Some(vec![200, 204])));
+        assert_eq!([read("[]"), read("[20]"), read("\"200\"")], [None, None, None]);
+    }
+
+    #[test]
     fn only_a_wanted_code_is_an_answer() {
         let answer = |output: &str| {
             judge_http(&[200, 204], &Sample { elapsed: Duration::ZERO, success: true, output: output.to_owned() })
