@@ -190,7 +190,10 @@ impl Host {
         self.session.warm(transfer.channels());
         if !before.tasks.is_empty() {
             let replies = self.session.run(before.commands(None));
-            self.hear(&before, replies, true, None).await?;
+            let came = self.hear(&before, replies, true, None).await?;
+            if came.tasks < before.tasks.len() {
+                return Ok(came);
+            }
         }
         if let Some(due) = batch.tasks.last() {
             self.transfer(due, transfer).await?;
