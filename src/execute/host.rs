@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,11 @@ use crate::step::{Action, Task};
 mod asking;
 mod batch;
 mod detached;
+mod passage;
 mod transfer;
 
 use batch::Batch;
+pub use passage::Passage;
 
 /// How many lines of output are kept for the message of a failure.
 const LAST_LINES: usize = 20;
@@ -75,16 +77,7 @@ impl Due {
     pub fn all(phase: Phase, tasks: &[Task], cancel: &CancellationToken) -> Vec<Self> {
         tasks.iter().map(|task| Self { phase, cancel: cancel.clone(), task: task.clone() }).collect()
     }
-
-    /// Nothing stops it.
-    fn for_certain(mut self) -> Self {
-        self.cancel = CancellationToken::new();
-        self
-    }
 }
-
-/// The phase in which a host is that passes from one to the next by itself, and since when.
-pub type Passage = Arc<Mutex<Option<(Phase, Instant)>>>;
 
 /// One host while a run lasts.
 pub struct Host {
@@ -105,7 +98,7 @@ pub struct Host {
     /// How long its tasks took.
     pub times: Arc<Times>,
     /// Its phase, where nobody else waits for its end.
-    pub passage: Passage,
+    pub passage: Arc<Passage>,
 }
 
 /// A task that has begun.
@@ -260,11 +253,7 @@ impl Host {
 
     /// Tells that the host has come to `phase`, where it passes on by itself.
     async fn pass(&self, phase: Phase) {
-        let left = {
-            let mut passage = self.passage.lock().unwrap_or_else(PoisonError::into_inner);
-            passage.as_mut().filter(|(now, _)| *now != phase).map(|now| std::mem::replace(now, (phase, Instant::now())))
-        };
-        if let Some((left, began)) = left {
+        if let Some((left, began)) = self.passage.on_to(phase) {
             self.sink.emit(Event::PhaseFinished { phase: left, millis: millis(began.elapsed()) }).await;
             self.sink.emit(Event::PhaseStarted { phase, hosts: vec![self.name.clone()], batch: None }).await;
         }

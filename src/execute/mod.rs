@@ -195,9 +195,10 @@ impl Execution {
         let only = [0];
         self.announce(Phase::Publish, &only, None).await;
         self.stand(0, Phase::Publish, None);
-        self.pass(Some((Phase::Publish, Instant::now())));
+        let passage = self.hosts.first().map(|host| Arc::clone(&host.passage)).unwrap_or_default();
+        passage.begin(Phase::Publish);
         let failed = self.close(Outcome::Done, &only).await;
-        if let Some((phase, began)) = self.pass(None) {
+        if let Some((phase, began)) = passage.end() {
             self.finished(phase, began).await;
         }
         if failed.is_empty() {
@@ -207,16 +208,9 @@ impl Execution {
         self.put_back_all(&only, if interrupted { Outcome::Interrupted } else { Outcome::Failed }).await
     }
 
-    /// Lets the only host pass from phase to phase by itself, or no more. Gives back where it was.
-    fn pass(&self, to: Option<(Phase, Instant)>) -> Option<(Phase, Instant)> {
-        let passage = &self.hosts.first()?.passage;
-        std::mem::replace(&mut passage.lock().unwrap_or_else(PoisonError::into_inner), to)
-    }
-
     /// The phase of a host that passes from one to the next by itself.
     fn passes(&self, index: usize) -> Option<Phase> {
-        let passage = &self.hosts.get(index)?.passage;
-        passage.lock().unwrap_or_else(PoisonError::into_inner).map(|(phase, _)| phase)
+        self.hosts.get(index)?.passage.phase()
     }
 
     fn progress(&self, index: usize) -> Option<Progress> {
@@ -388,8 +382,7 @@ impl Execution {
                     }
                 }
                 let result = host.carry_out_and(due, None, &|| word.commands()).await;
-                let passage = *host.passage.lock().unwrap_or_else(PoisonError::into_inner);
-                if let (Err(stop), Some((Phase::Publish, _))) = (&result, passage) {
+                if let (Err(stop), Some(Phase::Publish)) = (&result, host.passage.phase()) {
                     return (index, Err((stop.clone(), true)));
                 }
                 session.unguard();

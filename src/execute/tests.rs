@@ -46,6 +46,21 @@ struct Stage {
     held: Mutex<Vec<mpsc::Sender<Reply>>>,
 }
 
+impl Stage {
+    fn new(rules: &[Rule], reconnects: bool) -> Arc<Self> {
+        Arc::new(Self {
+            rules: rules.to_vec(),
+            heard: Mutex::default(),
+            tries: Mutex::default(),
+            cancel: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            reconnects,
+            batches: AtomicUsize::default(),
+            held: Mutex::default(),
+        })
+    }
+}
+
 struct Actor {
     host: String,
     stage: Arc<Stage>,
@@ -137,17 +152,8 @@ impl Reconnect for Again {
                 return Err("no route to host".to_owned());
             }
             // The line works again.
-            let stage = Stage {
-                rules: Vec::new(),
-                heard: Mutex::default(),
-                tries: Mutex::default(),
-                cancel: CancellationToken::new(),
-                abort: CancellationToken::new(),
-                reconnects: true,
-                batches: AtomicUsize::default(),
-                held: Mutex::default(),
-            };
-            let actor: Arc<dyn Session> = Arc::new(Actor { host: self.1[index].clone(), stage: Arc::new(stage) });
+            let stage = Stage::new(&[], true);
+            let actor: Arc<dyn Session> = Arc::new(Actor { host: self.1[index].clone(), stage });
             Ok(actor)
         })
     }
@@ -209,6 +215,11 @@ impl Seen {
         self.heard.iter().filter_map(|line| line.split_once(": ")).filter(|(_, w)| *w == word).map(|(h, _)| h).collect()
     }
 
+    /// How often the history was told how the run ended.
+    fn told(&self) -> usize {
+        self.heard.iter().filter(|line| line.contains("history.jsonl")).count()
+    }
+
     fn position(&self, line: &str) -> usize {
         self.heard.iter().position(|heard| heard == line).unwrap_or_else(|| panic!("{line} in {:?}", self.heard))
     }
@@ -217,16 +228,7 @@ impl Seen {
 fn play(plan: Plan, rules: &[Rule], reconnects: bool) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let stage = Arc::new(Stage {
-            rules: rules.to_vec(),
-            heard: Mutex::default(),
-            tries: Mutex::default(),
-            cancel: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            reconnects,
-            batches: AtomicUsize::default(),
-            held: Mutex::default(),
-        });
+        let stage = Stage::new(rules, reconnects);
         let (sink, mut receiver) = Sink::new(Masker::default());
         let names: Vec<String> = plan.hosts.iter().map(|host| host.host.clone()).collect();
         let sessions = names
@@ -394,7 +396,7 @@ fn what_was_prepared_stays_on_a_host_that_needs_a_person() {
 #[test]
 fn the_history_is_told_on_every_host_however_the_run_ends() {
     let seen = play(plan(THREE, &[&[0, 1, 2]], 0), &[("web2", "prepare-1", Fate::Exit(1))], true);
-    assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 3);
+    assert_eq!(seen.told(), 3);
 }
 
 /// A plan that asks while it publishes.

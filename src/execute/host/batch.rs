@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Due, Host, Running, Stop, advice, describe};
 use crate::artifact::Tally;
@@ -351,7 +352,8 @@ impl Host {
     /// Runs `command` with `body` as its standard input; how far that is sent is told where `total` is known. It is not
     /// interrupted.
     pub(super) async fn fed(&self, due: &Due, command: Command, body: Body, total: Option<u64>) -> Result<(), Stop> {
-        let batch = Batch { tasks: vec![due.clone().for_certain()], ..Batch::default() };
+        let due = Due { cancel: CancellationToken::new(), ..due.clone() };
+        let batch = Batch { tasks: vec![due], ..Batch::default() };
         let replies = self.session.feed(vec![command], body);
         self.hear(&batch, replies, true, total).await.map(|_| ())
     }

@@ -61,7 +61,7 @@ fn nothing_behind_a_question_is_begun_before_its_answer() {
     assert_eq!(seen.heard("flaky-well").len(), 3);
     assert_eq!(["mark", "finish"].map(|word| seen.heard(word).len()), [1, 1]);
     assert!(last < seen.heard.iter().rposition(|line| line == "web1: mark").unwrap());
-    assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1);
+    assert_eq!(seen.told(), 1);
 }
 
 #[test]
@@ -88,13 +88,11 @@ fn an_interrupt_that_comes_when_a_single_host_is_live_undoes_nothing() {
     let seen = interrupted(&[("web1", "mark", Fate::Interrupt), ("web1", "finish", Fate::Last)]);
     assert_eq!(ended(&seen), (Outcome::Done, HostState::Live));
     assert_eq!(["finish", "later", "back-swap"].map(|word| seen.heard(word).len()), [1, 1, 0]);
-    assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1);
+    assert_eq!(seen.told(), 1);
     // Or when it does the last of its tasks.
-    let mut plan = asked("well");
-    plan.hosts[0].finish.truncate(1);
-    let seen = play(plan, &[("web1", "mark", Fate::Interrupt), ("web1", "finish", Fate::Last)], true);
+    let seen = play(asked("well"), &[("web1", "mark", Fate::Interrupt), ("web1", "finish", Fate::Last)], true);
     assert_eq!(ended(&seen), (Outcome::Done, HostState::Live));
-    assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1, "{:?}", seen.heard);
+    assert_eq!(seen.told(), 1, "{:?}", seen.heard);
     assert!(!seen.events.iter().any(|event| matches!(event, Event::Warning { .. })), "{:?}", seen.events);
     // Or when all was done.
     let seen = interrupted(&[("web1", "mark", Fate::Interrupt)]);
@@ -119,7 +117,7 @@ fn a_single_host_that_has_nothing_to_finish_is_put_back_only_before_its_end_is_w
         assert_eq!(seen.conclusion.outcome, outcome, "{fate:?}");
         let state = if outcome == Outcome::Done { HostState::Live } else { HostState::PutBack };
         assert_eq!(seen.states(), [state], "{fate:?}");
-        assert_eq!(seen.heard.iter().filter(|line| line.contains("history.jsonl")).count(), 1, "{fate:?}");
+        assert_eq!(seen.told(), 1, "{fate:?}");
     }
 }
 
@@ -137,8 +135,7 @@ fn the_last_words_to_a_single_host_travel_together() {
     plan.hosts[0].publish.push(Task::own("Mark", Command::argv(["mark"])));
     let seen = play(plan, &[], true);
     assert_eq!((seen.conclusion.outcome, seen.states()), (Outcome::Done, vec![HostState::Live]));
-    let told: Vec<bool> = seen.heard.iter().map(|line| line.contains("history.jsonl")).collect();
-    assert_eq!(told.iter().filter(|told| **told).count(), 1, "{:?}", seen.heard);
+    assert_eq!(seen.told(), 1, "{:?}", seen.heard);
     assert!(seen.position("web1: restart") < seen.position("web1: mark"));
     assert!(seen.position("web1: mark") < seen.position("web1: finish"));
     assert_eq!(seen.heard.last().map(String::as_str), Some("web1: exec 8>&-"));
