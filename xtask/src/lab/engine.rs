@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::failure::{During as _, Failure, Result};
-use crate::packages;
+use crate::packages::{self, Tool};
 use crate::privilege::Privilege;
 use crate::process::Program;
 
@@ -40,8 +40,9 @@ impl Engine {
                  the engine, or add this user to the group docker.",
             ));
         };
-        let daemon = packages::find("dockerd")
-            .ok_or_else(|| Failure::new("The docker client is installed, but there is no dockerd to start."))?;
+        // A machine may have the client from elsewhere, and no engine.
+        packages::ensure(&[Tool { program: "dockerd", package: "docker.io" }])?;
+        let daemon = packages::find("dockerd").ok_or_else(|| Failure::new("There is no dockerd to start."))?;
         let log = log_file(lab);
         println!("Starting dockerd (its log: {}).", log.display());
         let output = File::create(&log).during(format_args!("write {}", log.display()))?;
