@@ -138,10 +138,10 @@ impl Chunks {
         for line in text.lines() {
             let (first, second) = line.split_once(' ')?;
             if first == "file" {
-                let sha256: [u8; 32] = unhex(second.as_bytes())?.try_into().ok()?;
+                let sha256 = unhex(second.as_bytes())?;
                 current = Some(files.entry(sha256).or_insert_with(Vec::new));
             } else {
-                let id: [u8; 16] = unhex(second.as_bytes())?.try_into().ok()?;
+                let id = unhex(second.as_bytes())?;
                 current.as_mut()?.push(Chunk { length: first.parse().ok()?, id });
             }
         }

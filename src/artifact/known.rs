@@ -5,7 +5,10 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Manifest;
+use super::manifest::hex;
 
 /// The most manifests that are kept. Their names travel to hosts.
 const MOST: usize = 32;
@@ -37,17 +40,17 @@ impl Known {
             return None;
         }
         let text = fs::read(self.folder.join(digest)).ok()?;
-        let manifest = Manifest::parse(&text).ok()?;
-        (manifest.digest() == digest).then_some(text)
+        (hex(&Sha256::digest(&text)) == digest).then_some(text)
     }
 
     /// Keeps a manifest, and forgets the oldest where there are too many.
     pub fn keep(&self, manifest: &Manifest) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&manifest.to_bytes())?;
+        let text = manifest.to_bytes();
+        file.write_all(&text)?;
         // One that is there already becomes the newest.
-        file.persist(self.folder.join(manifest.digest()))?;
+        file.persist(self.folder.join(hex(&Sha256::digest(&text))))?;
         let mut total = 0;
         for (index, (_, size, name)) in self.files().into_iter().enumerate() {
             total += size;

@@ -143,7 +143,11 @@ impl Manifest {
             if manifest.entries.last().is_some_and(|last| last.path >= entry.path) {
                 return Err(wrong(line_number, "it is out of order"));
             }
-            let in_directory = path::parent(&entry.path).is_none_or(|folder| manifest.is_directory(folder));
+            let in_directory = path::parent(&entry.path).is_none_or(|folder| {
+                // Most are beside the one before, whose folder is known.
+                let beside = manifest.entries.last().is_some_and(|last| path::parent(&last.path) == Some(folder));
+                beside || manifest.is_directory(folder)
+            });
             if !in_directory {
                 return Err(wrong(line_number, "the folder that it is in is missing"));
             }
@@ -233,14 +237,7 @@ impl Entry {
                 let (mode, rest) = field(rest, b' ')?;
                 let (size, rest) = field(rest, b' ')?;
                 let (sha256, name) = field(rest, b' ')?;
-                (
-                    name,
-                    Kind::File {
-                        size: number(size, 10)?,
-                        sha256: unhex(sha256)?.try_into().ok()?,
-                        mode: read_mode(mode)?,
-                    },
-                )
+                (name, Kind::File { size: number(size, 10)?, sha256: unhex(sha256)?, mode: read_mode(mode)? })
             }
             b"dir" => {
                 let (mode, name) = field(rest, b' ')?;
@@ -277,17 +274,25 @@ fn read_mode(text: &[u8]) -> Option<u32> {
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }
 
-/// What [`hex`] wrote.
-pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    text.chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(path::digit(*high)? << 4 | path::digit(*low)?),
-            _ => None,
-        })
-        .collect()
+/// What [`hex`] wrote of so many bytes.
+pub(super) fn unhex<const BYTES: usize>(text: &[u8]) -> Option<[u8; BYTES]> {
+    if text.len() != 2 * BYTES {
+        return None;
+    }
+    let mut bytes = [0; BYTES];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks(2)) {
+        let [high, low] = pair else { return None };
+        *byte = path::digit(*high)? << 4 | path::digit(*low)?;
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]

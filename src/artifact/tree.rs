@@ -40,6 +40,8 @@ pub struct Tree {
     memory: Vec<MemoryFile>,
     /// The chunks of large files, found once for all hosts.
     cut: Arc<Mutex<BTreeMap<[u8; 32], Cut>>>,
+    /// The manifest's, once it was asked for.
+    digest: OnceLock<String>,
 }
 
 /// The chunks of a file, once they were looked for; none where it could not be read.
@@ -100,6 +102,11 @@ impl Tree {
     /// What is in the tree.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The [`Manifest::digest`], made once.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| self.manifest.digest())
     }
 
     /// Whether both were read at once and have the same files in memory, so that all their bytes are the same.
@@ -182,7 +189,7 @@ impl Tree {
         all.sort_by(|a, b| a.0.path.cmp(&b.0.path));
         let (entries, origins) = all.into_iter().unzip();
         let (roots, cut) = (Arc::clone(&self.roots), Arc::clone(&self.cut));
-        Ok(Self { manifest: Manifest::new(entries), origins, roots, memory, cut })
+        Ok(Self { manifest: Manifest::new(entries), origins, roots, memory, cut, digest: OnceLock::new() })
     }
 }
 

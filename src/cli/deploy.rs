@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
 use super::args::{ChangeArgs, DeployArgs, Global};
 use super::images::{self, Sources};
 use super::known;
@@ -144,8 +146,14 @@ pub async fn run(
         Source::Artifact(_) => (None, None),
     };
     let facts = ReleaseFacts { release: None, revision, branch, author, title, by: Some(machine.who()) };
-    // git, walking and hashing block this task; the connections, once begun, go on on other threads meanwhile.
-    let reading = async { tokio::task::block_in_place(|| Here::read(&project, &source, &facts)) };
+    // git, walking and hashing block their thread: they have others than the connections.
+    let (project, source) = (Arc::new(project), Arc::new(source));
+    let reading = async {
+        let (of, from, facts) = (Arc::clone(&project), Arc::clone(&source), facts.clone());
+        let here = Arc::new(beside(move || Here::read(&of, &from, &facts)).await?);
+        let trees = (!here.builds).then(|| here.scan(&project));
+        Ok((here, trees))
+    };
     let (connected, here) = tokio::join!(stage.connect(targets), reading);
     let members = match connected {
         Ok(members) => members,
@@ -157,7 +165,7 @@ pub async fn run(
         }
         Err(stop) => Err(stop),
     };
-    let Prepared { plan, holder, files } = match prepared {
+    let Prepared { plan, holder, here } = match prepared {
         Ok(prepared) => prepared,
         Err(stop) => {
             close(&members).await;
@@ -174,7 +182,7 @@ pub async fn run(
     }
     let fleet = Fleet { members, holder, patience: args.change.lock_wait.unwrap_or_default() };
     let result = operation::carry_out(stage, machine, plan, fleet, args.change.timing).await;
-    drop(files);
+    drop(here);
     result
 }
 
@@ -196,9 +204,12 @@ struct Here {
     files: Files,
     /// The steps of each host, without what only the host knows.
     steps: Vec<Vec<PlannedStep>>,
-    /// The trees of the hosts, where no build changes them.
-    trees: Option<Vec<Arc<Tree>>>,
+    /// Whether something is built here first, which changes the files.
+    builds: bool,
 }
+
+/// The tree of each host, which is read meanwhile.
+type Scan = JoinHandle<Result<Vec<Arc<Tree>>, Stop>>;
 
 impl Here {
     fn read(project: &Project, source: &Source, release: &ReleaseFacts) -> Result<Self, Stop> {
@@ -209,8 +220,26 @@ impl Here {
             hosts.map(|host| project.steps_to_check(host)).collect::<Result<_, _>>().map_err(wrong)?;
         files.images = Sources::new(&steps, &files.folder, &project.own_records()?)?;
         let builds = !project.build_steps(release).map_err(wrong)?.is_empty() || !files.images.saving().is_empty();
-        let trees = if builds { None } else { Some(trees(project, &files, &steps)?) };
-        Ok(Self { files, steps, trees })
+        Ok(Self { files, steps, builds })
+    }
+
+    /// Begins to read and hash what is deployed, as it is now.
+    fn scan(self: &Arc<Self>, project: &Arc<Project>) -> Scan {
+        let (here, project) = (Arc::clone(self), Arc::clone(project));
+        tokio::task::spawn_blocking(move || trees(&project, &here.files, &here.steps))
+    }
+}
+
+/// What `work` comes to on a thread where it may block.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    ended(tokio::task::spawn_blocking(work)).await
+}
+
+/// What a task came to that nobody aborts; a panic in it is one here.
+async fn ended<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -218,16 +247,16 @@ struct Prepared {
     plan: Plan,
     holder: crate::lock::Holder,
     /// What the plan sends is read from here while it is carried out.
-    files: Files,
+    here: Arc<Here>,
 }
 
 #[expect(clippy::too_many_arguments, reason = "the whole of what a deploy is made of, used in one place")]
 async fn prepare(
-    project: &Project,
+    project: &Arc<Project>,
     machine: &Machine,
     stage: &Stage,
     source: &Source,
-    here: Here,
+    (here, scan): (Arc<Here>, Option<Scan>),
     members: &[Member],
     mut release: ReleaseFacts,
     batch: Batch,
@@ -235,19 +264,12 @@ async fn prepare(
     change: &ChangeArgs,
 ) -> Result<Prepared, Stop> {
     let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
-    let Here { files, steps: checked, trees: known } = here;
-    build(project, machine, stage, &files, &release).await?;
+    let (files, checked) = (&here.files, &here.steps);
+    build(project, machine, stage, files, &release).await?;
 
     // What each host is given, from the files as they are now that the build is over.
     let archives = tokio::task::block_in_place(|| files.images.read())?;
-    let trees = match known {
-        Some(known) => known,
-        None => tokio::task::block_in_place(|| trees(project, &files, &checked))?,
-    };
-    if release.revision.is_none() {
-        release.revision = trees.first().map(|tree| tree.manifest().digest());
-    }
-    let revision = release.revision.clone().unwrap_or_default();
+    let scan = scan.unwrap_or_else(|| here.scan(project));
 
     let holder = holder(machine, &format!("{} of {}", Action::Deploy.name(), source.description()));
     let manifests = Known::new(project.records().join("manifests"));
@@ -262,18 +284,22 @@ async fn prepare(
         })
         .collect::<Result<_, _>>()
         .map_err(wrong)?;
-    let (mut facts, mut refused) = if lock {
-        let patience = change.lock_wait.unwrap_or_default();
-        tokio::select! {
-            found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
-            () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
+    let looking = async {
+        let (mut facts, mut refused) = if lock {
+            let patience = change.lock_wait.unwrap_or_default();
+            tokio::select! {
+                found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
+                () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
+            }
+        } else {
+            fleet::look(members, &questions).await
+        };
+        if refused.is_empty() {
+            refused = images::look(members, checked, &mut facts).await;
         }
-    } else {
-        fleet::look(members, &questions).await
+        Ok((facts, refused))
     };
-    if refused.is_empty() {
-        refused = images::look(members, &checked, &mut facts).await;
-    }
+    let (trees, (mut facts, refused)) = tokio::try_join!(ended(scan), looking)?;
     if !refused.is_empty() {
         return Err(Stop::Refused(refused));
     }
@@ -281,6 +307,10 @@ async fn prepare(
         return Err(Stop::Refused(Vec::new()));
     }
 
+    if release.revision.is_none() {
+        release.revision = trees.first().map(|tree| tree.digest().to_owned());
+    }
+    let revision = release.revision.clone().unwrap_or_default();
     tokio::task::block_in_place(|| known::recall(&manifests, &mut facts));
     let (id, time) = unused_id(machine, &revision, &facts)?;
     stage.sink.emit(Event::ReleaseChosen { release: id.to_string() }).await;
@@ -326,7 +356,7 @@ async fn prepare(
     if lock {
         tokio::task::block_in_place(|| known::remember(&manifests, &plan));
     }
-    Ok(Prepared { plan, holder, files })
+    Ok(Prepared { plan, holder, here })
 }
 
 /// Runs the recipe's `local` steps, and writes down the images that are sent.

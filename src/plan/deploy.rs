@@ -272,7 +272,7 @@ fn host_plan(common: &Common, host: &HostInput<'_>, hosts: usize) -> Result<Host
 /// Names a detached command by what it works on: the tree and the settings of the host.
 fn settle(task: &mut Task, host: &HostInput<'_>) {
     if let Some(detached) = task.detached() {
-        let mut tree = host.tree.manifest().digest();
+        let mut tree = host.tree.digest().to_owned();
         for file in &host.settings {
             tree.push_str(&String::from_utf8_lossy(file.path()));
             tree.push_str(&String::from_utf8_lossy(file.contents()));

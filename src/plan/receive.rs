@@ -22,11 +22,11 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
     let source = facts.live().filter(|_| !transfer.difference.unchanged.is_empty() || !transfer.patches.is_empty());
     let verified = |live: &ReleaseId| format!("{}/verified", layout.record(live));
     let rely_no_more = |live: &ReleaseId| format!("rm -f {}; ", quote(&verified(live)));
-    let digest = transfer.tree.manifest().digest();
+    let digest = transfer.tree.digest();
     if let Lists::Made { based, digests, .. } = &transfer.lists {
         let live = facts.live().filter(|_| *based);
         let base = live.as_ref().map(|live| format!("{}/manifest", layout.record(live)));
-        let text = write_lists(base.as_deref(), &digest, transfer.read_only, digests);
+        let text = write_lists(base.as_deref(), digest, transfer.read_only, digests);
         let distrust = live.as_ref().map(rely_no_more).unwrap_or_default();
         let command = Command::subshell(format!("umask 077; {text} || {{ {distrust}exit 71; }}")).directory(&record);
         let meanings: &'static [(i32, &'static str)] = if *based {
@@ -39,12 +39,14 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         };
         tasks.push(Task::own("Write the lists of the release", command).meanings(meanings));
     }
-    if let Some(live) = source.as_ref().filter(|_| !transfer.difference.unchanged.is_empty()) {
-        let (name, text) = if transfer.read_only {
-            ("Link unchanged files to the live release", link(&folder, &record))
+    let unchanged = transfer.difference.unchanged.len();
+    if let Some(live) = source.as_ref().filter(|_| unchanged > 0) {
+        let (name, how) = if transfer.read_only {
+            ("Link unchanged files to the live release", LINK)
         } else {
-            ("Copy unchanged files from the live release", copy("", &folder, &record))
+            ("Copy unchanged files from the live release", COPY)
         };
+        let text = take(how, unchanged, &folder, &record);
         let text = format!("umask 0; {text} || {{ {}exit 73; }}", rely_no_more(live));
         let task = Task::own(name, Command::shell(text).directory(layout.release(live)));
         tasks.push(task.meanings(&[(
@@ -69,10 +71,10 @@ pub fn receive(layout: &Layout, facts: &Facts, release: &ReleaseId, time: i64, t
         let distrust =
             source.as_ref().map(rely_no_more).unwrap_or_default() + &interrupted::distrust(layout, &transfer.taken);
         let linked = source.as_ref().filter(|_| transfer.read_only);
-        let linked = linked.map(|live| unchanged_since(&verified(live)));
+        let linked = linked.map(|live| unchanged_since(&verified(live), unchanged));
         let text = verify(
             &record,
-            &digest,
+            digest,
             &distrust,
             [transfer.lists.sums() > 0, openssl],
             linked.as_deref().unwrap_or("true"),
@@ -101,34 +103,44 @@ fn write_lists(base: Option<&str>, digest: &str, read_only: bool, [sums, copied]
     )
 }
 
-/// Shell text that fails, and names them, where linked files are gone or were changed since `verified` was made. They may
-/// have been between the look at the host and now, and are not read again.
-fn unchanged_since(verified: &str) -> String {
-    format!(
-        "c=$(xargs -0 -r sh -c 'v=$1; shift; exec find \"$@\" -prune -newer \"$v\"' sh {} <\"$r/keep\" 2>&1) && [ -z \"$c\" ] || {{ printf '%s\\n' \"$c\"; false; }}",
-        quote(verified)
-    )
+/// Shell text that fails, and names them, where linked files, about so many, are gone or were changed since `verified` was
+/// made. They may have been between the look at the host and now, and are not read again.
+fn unchanged_since(verified: &str, files: usize) -> String {
+    let find = |several: &str| {
+        format!(
+            "c=$(xargs -0 -r {several} sh -c 'v=$1; shift; exec find \"$@\" -prune -newer \"$v\"' sh {} <\"$r/keep\" 2>&1)",
+            quote(verified)
+        )
+    };
+    format!("{{ {} || {}; }} && [ -z \"$c\" ] || {{ printf '%s\\n' \"$c\"; false; }}", find(&several(files)), find(""))
 }
 
-/// Copies the files of the record's list from the live release, in whose folder it runs: as clones where the file system
-/// can, so that a file that is changed in one release never changes in another. Links are copied as links.
-fn copy(options: &str, folder: &str, record: &str) -> String {
+/// Options of cp(1) for copies: clones where the file system can, so that a file that is changed in one release never
+/// changes in another. Links are copied as links.
+const COPY: &str = "-P --preserve=mode,timestamps --reflink=auto";
+
+/// Options of cp(1) for hard links, where the recipe says that nothing changes the files.
+const LINK: &str = "-Pl";
+
+/// Takes the files of the record's list, about so many, from the live release, in whose folder it runs. What several at
+/// once cannot do is done by one that copies: another user's files cannot be linked (`fs.protected_hardlinks` in proc(5)),
+/// and not every `xargs` knows of several at once. Their folders are there, or two might make the same.
+fn take(how: &str, files: usize, folder: &str, record: &str) -> String {
     format!(
-        "xargs -0 -r cp -P {options}--preserve=mode,timestamps --parents --reflink=auto -t {folder} -- <{keep}",
+        "xargs -0 -r {several} cp {how} --parents -t {folder} -- <{keep} 2>/dev/null || \
+         xargs -0 -r cp {COPY} --remove-destination --parents -t {folder} -- <{keep}",
+        several = several(files),
         folder = quote(folder),
         keep = quote(&format!("{record}/keep")),
     )
 }
 
-/// Makes hard links of the files of the record's list, where the recipe says that nothing changes them. Another user's
-/// files cannot be linked (`fs.protected_hardlinks` in proc(5)): they are copied.
-fn link(folder: &str, record: &str) -> String {
-    format!(
-        "xargs -0 -r cp -Pl --parents -t {folder} -- <{keep} 2>/dev/null || {copy}",
-        folder = quote(folder),
-        keep = quote(&format!("{record}/keep")),
-        copy = copy("--remove-destination ", folder, record),
-    )
+/// Options of xargs(1) for a program that does little for each of `files`: a host has more than one processor, as a rule.
+fn several(files: usize) -> String {
+    /// Fewer take no longer than starting a program a few times.
+    const LEAST: usize = 700;
+    const AT_ONCE: usize = 4;
+    format!("-P {AT_ONCE} -n {}", files.div_ceil(AT_ONCE).max(LEAST))
 }
 
 /// Shell text that verifies the files of the release in whose folder it runs, and writes down the `digest` of its

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::interrupted::{self, Taken};
 use super::lot::{Lot, Pieces};
 use crate::artifact::{
-    Chunks, Coding, Difference, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
+    Chunks, Coding, Difference, Entry, Kind, Manifest, MemoryFile, Packing, Parts, Patch, Tree, difference, manifest,
 };
-use crate::artifact::{lists, patch, unwritable};
+use crate::artifact::{lists, patch, path, unwritable};
 use crate::facts::Facts;
 use crate::layout::{Layout, ReleaseId};
 use crate::plan::deploy::is_good;
@@ -340,10 +340,15 @@ impl Sending<'_> {
     /// The lists of the release, and what is sent for them.
     fn lists(&self, base: &Manifest, new: &Manifest, difference: &Difference) -> (Lists, Vec<MemoryFile>) {
         let file = |name, bytes| MemoryFile::new(self.record(name), 0o600, bytes);
-        let path = |index: usize| new.entries().get(index).map(|entry| &*entry.path).unwrap_or_default();
-        let doubtful = |index: usize| self.read_only && self.facts.may_be_replaced(path(index));
-        let unchanged = |index: usize| difference.unchanged.binary_search(&index).is_ok();
-        let verified = |index: usize| !self.read_only || !unchanged(index) || doubtful(index);
+        let doubtful = self.doubtful(new);
+        let doubtful = |index: usize| doubtful.get(index).copied().unwrap_or_default();
+        let mut verified: Vec<bool> = vec![true; new.entries().len()];
+        for index in difference.unchanged.iter().filter(|_| self.read_only) {
+            if let Some(verified) = verified.get_mut(*index) {
+                *verified = doubtful(*index);
+            }
+        }
+        let verified = |index: usize| verified.get(index).copied().unwrap_or(true);
         let awk = self.facts.program("awk").is_some();
         let files = new.entries().iter().enumerate().filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }));
         let sums = files.filter(|(index, _)| verified(*index)).count();
@@ -358,6 +363,25 @@ impl Sending<'_> {
                 (Lists::Sent { sums }, all)
             }
         }
+    }
+
+    /// Of each entry, whether a hard link to what the live release has there may be one to another thing. Entries of a
+    /// folder come in a row, as a rule, and are alike.
+    fn doubtful(&self, new: &Manifest) -> Vec<bool> {
+        let mut last: Option<(Option<&[u8]>, bool)> = None;
+        let entries = new.entries().iter().filter(|_| self.read_only);
+        let doubtful = entries.map(|Entry { path, .. }| {
+            let folder = path::parent(path);
+            match last {
+                Some((same, doubtful)) if same == folder => doubtful,
+                _ => {
+                    let doubtful = self.facts.may_be_replaced(path);
+                    last = Some((folder, doubtful));
+                    doubtful
+                }
+            }
+        });
+        doubtful.collect()
     }
 
     /// The chunks of the release's large files that are known, and where all of them are written.
