@@ -13,6 +13,7 @@ use super::transfer::{Lists, Sending, Transfer, held};
 use crate::artifact::known::Known;
 use crate::artifact::patch::candidates;
 use crate::artifact::{Chunks, Coding, Kind, Part, ScanOptions, Tally, Tree, scan};
+use crate::command::EnvValue;
 use crate::facts::{Facts, Info, ReleaseState, Survey};
 use crate::layout::{Layout, ReleaseId};
 use crate::step::Action;
@@ -27,6 +28,8 @@ struct Place {
     read_only: bool,
     /// What of the release's record does not arrive.
     lost: Option<&'static str>,
+    /// Where the host finds programs before all others.
+    programs: Option<tempfile::TempDir>,
 }
 
 fn id(number: u32) -> ReleaseId {
@@ -41,6 +44,7 @@ impl Place {
             without,
             read_only: false,
             lost: None,
+            programs: None,
         };
         for folder in ["releases", ".ship/releases"] {
             fs::create_dir_all(place.root().join(folder)).expect("the folders that setup makes");
@@ -126,7 +130,11 @@ impl Place {
                         fs::remove_file(self.record(number).join(name)).expect("it was sent");
                     }
                 }
-                Action::Command(command) if result.is_ok() => {
+                Action::Command(mut command) if result.is_ok() => {
+                    if let Some(programs) = &self.programs {
+                        let path = std::env::var("PATH").expect("a path");
+                        command = command.env("PATH", EnvValue::Plain(format!("{}:{path}", programs.path().display())));
+                    }
                     let output = run(&command, b"");
                     if !output.status.success() {
                         result = Err(output);
@@ -274,6 +282,45 @@ fn releases_of_a_read_only_tree_share_what_did_not_change() {
         let (fourth, result) = place.deploy(4, &place.survey(&[]));
         assert!(result.is_ok() && fourth.difference.bytes_to_send == 1, "{result:?} {:?}", fourth.difference);
         assert_eq!(fs::read(place.release(4).join("d/same")).expect("the file"), b"3");
+    }
+}
+
+#[test]
+fn many_files_are_taken_by_several_programs_or_by_one() {
+    for (read_only, several) in [(true, true), (false, true), (true, false), (false, false)] {
+        let mut place = Place::new(&[]);
+        place.read_only = read_only;
+        for number in 0..1500 {
+            place.write(&format!("d{}/e{}/{number}", number % 7, number % 3), &number.to_string());
+        }
+        place.deploy(1, &place.survey(&[])).1.expect("a release");
+        let log = place.host.path().join("log");
+        if !several {
+            // As in a BusyBox that was built without.
+            let programs = tempfile::tempdir().expect("a folder");
+            let text = format!(
+                "#!/bin/sh\ncase \" $* \" in *' -P 4 '*) exit 1; esac\necho >>'{}'\nPATH=${{PATH#*:}} exec xargs \"$@\"\n",
+                log.display()
+            );
+            fs::write(programs.path().join("xargs"), text).expect("a program");
+            fs::set_permissions(programs.path().join("xargs"), fs::Permissions::from_mode(0o755)).expect("its mode");
+            place.programs = Some(programs);
+        }
+        place.write("d0/e0/new", "new");
+        let (second, result) = place.deploy(2, &place.survey(&[]));
+        assert!(result.is_ok(), "{result:?} {read_only} {several}");
+        assert_eq!((second.difference.bytes_to_send, second.difference.unchanged.len()), (3, 1500 + 7 + 21));
+        assert_eq!(log.exists(), !several);
+        let file = |number| fs::metadata(place.release(number).join("d0/e0/0")).expect("the file");
+        assert_eq!(scanned(&place.release(1)).lines().count() + 1, scanned(&place.release(2)).lines().count());
+        assert_eq!(file(1).ino() == file(2).ino(), read_only && several);
+        // And what several find to be changed is named.
+        let changed = place.release(2).join("d1/e1/1");
+        fs::remove_file(&changed).expect("the file");
+        fs::write(&changed, "x").expect("the file");
+        let (_, result) = place.deploy(3, &place.survey(&[]));
+        assert!(result.is_ok(), "{result:?} {read_only} {several}");
+        assert_eq!(fs::read(place.release(3).join("d1/e1/1")).expect("the file"), b"1");
     }
 }
 
