@@ -354,7 +354,7 @@ async fn prepare(
     }
     let plan = plan(&common, inputs).map_err(Stop::Obstacles)?;
     if lock {
-        tokio::task::block_in_place(|| known::remember(&manifests, &plan));
+        known::remember(manifests, &plan);
     }
     Ok(Prepared { plan, holder, here })
 }

@@ -24,16 +24,20 @@ pub fn recall(known: &Known, facts: &mut [Facts]) {
     }
 }
 
-/// Keeps what the hosts are sent, for the next deploy. Where that fails, they send it back; so do hosts beyond the first
-/// few that have settings of their own, for what is kept is bounded.
-pub fn remember(known: &Known, plan: &Plan) {
-    let mut trees: Vec<&Arc<Tree>> = Vec::new();
+/// Keeps what the hosts are sent, for the next deploy, beside what is done now. Where that fails, they send it back; so do
+/// hosts beyond the first few that have settings of their own, for what is kept is bounded.
+pub fn remember(known: Known, plan: &Plan) {
+    let mut trees: Vec<Arc<Tree>> = Vec::new();
     for tree in plan.hosts.iter().filter_map(|host| host.transfer.as_ref()).map(|transfer| &transfer.tree) {
         if trees.len() < REMEMBERED && !trees.iter().any(|seen| seen.is_same(tree)) {
-            let _ = known.keep(tree.manifest());
-            trees.push(tree);
+            trees.push(Arc::clone(tree));
         }
     }
+    tokio::task::spawn_blocking(move || {
+        for tree in trees {
+            let _ = known.keep(tree.manifest());
+        }
+    });
 }
 
 /// The most manifests that one deploy keeps.

@@ -161,7 +161,8 @@ fn verify(record: &str, digest: &str, distrust: &str, [any, openssl]: [bool; 2],
     } else {
         "true".to_owned()
     };
-    // What is hashed is on its way to the disk meanwhile, where it has to be before the release is ready.
+    // What is hashed is on its way to the disk meanwhile, where it has to be before the release is ready; and what is not
+    // is looked at meanwhile.
     //
     // The kernel stamps files by a clock that ticks every few milliseconds: what a step changes right afterwards
     // must have a later time than `verified`, which is the time when the verification began. Most shells know which of
@@ -169,8 +170,10 @@ fn verify(record: &str, digest: &str, distrust: &str, [any, openssl]: [bool; 2],
     format!(
         "r={record}; echo {digest} >\"$r/began\"\n\
          sync -f . 2>/dev/null &\n\
-         {hashed} || {{ grep -v ': OK$' \"$r/check\"; {distrust}exit 70; }}\n\
-         {linked} || {{ {distrust}exit 70; }}\n\
+         {{ {hashed}; }} & h=$! bad=\n\
+         {linked} || bad=1\n\
+         wait $h || {{ grep -v ': OK$' \"$r/check\"; bad=1; }}\n\
+         [ -z \"$bad\" ] || {{ {distrust}exit 70; }}\n\
          mv \"$r/began\" \"$r/verified\"\n\
          n=0; while [ $n -lt 1000 ] && : >\"$r/check\" && ! [ \"$r/check\" -nt \"$r/verified\" ] 2>/dev/null && [ -z \"$(find \"$r/check\" -newer \"$r/verified\")\" ]; do n=$((n + 1)); done; rm -f \"$r/check\" \"$r/sums\" \"$r/keep\" \"$r/copied\" \"$r/lists\"\n\
          wait",

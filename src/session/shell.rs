@@ -305,6 +305,7 @@ impl Keeper {
                 (self.host.start_shell("exec /bin/sh").await?, Streams::new(&nonce), text)
             }
         };
+        self.spares.begin();
         // Its arguments reach a shell before its input does.
         let sent_at = if line.is_some() { pipes.ready.saturating_sub(1) } else { pipes.ready };
         let open =

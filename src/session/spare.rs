@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Lost;
@@ -14,12 +15,14 @@ use super::script::BOOTSTRAP;
 pub(super) struct Spares {
     host: Arc<dyn Host>,
     started: Mutex<VecDeque<JoinHandle<Result<Pipes, Lost>>>>,
+    /// Whether they may start: a host with few processors is to begin with what is waited for.
+    begun: watch::Sender<bool>,
 }
 
 impl Spares {
     /// None so far.
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, started: Mutex::default() }
+        Self { host, started: Mutex::default(), begun: watch::Sender::new(false) }
     }
 
     /// The host.
@@ -27,18 +30,29 @@ impl Spares {
         &self.host
     }
 
-    /// Starts shells until there are `count` that nobody took, and does not wait for them.
+    /// What is waited for was begun, so that others may start.
+    pub(super) fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Starts shells until there are `count` that nobody took, once [`Spares::begin`] was called or one is needed, and
+    /// does not wait for them.
     pub(super) fn start(&self, count: usize) {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in started.len()..count {
-            let host = Arc::clone(&self.host);
-            started.push_back(tokio::spawn(async move { host.start(BOOTSTRAP).await }));
+            let (host, mut begun) = (Arc::clone(&self.host), self.begun.subscribe());
+            started.push_back(tokio::spawn(async move {
+                // Where nobody is left who could say so, nobody takes it either.
+                let _ = begun.wait_for(|begun| *begun).await;
+                host.start(BOOTSTRAP).await
+            }));
         }
     }
 
     /// One of those that were started, or a new one where none is left. A server may allow fewer channels than were
     /// asked for, so one that could not be started says nothing yet.
     pub(super) async fn take(&self) -> Result<Pipes, Lost> {
+        self.begin();
         loop {
             let next = self.started.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(next) = next else { return self.host.start(BOOTSTRAP).await };
