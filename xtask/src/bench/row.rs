@@ -165,7 +165,9 @@ impl Row {
     /// Who takes part, in the order in which they take turns.
     pub fn tools(&self) -> Vec<Tool> {
         let rivals = self.rivals.iter().map(|(tool, _)| *tool);
-        std::iter::once(Tool::Ship).chain(rivals).chain(self.others.iter().copied()).collect()
+        // Where bytes are what takes time, login and restart say nothing.
+        let floor = (self.best.is_some() && self.tree() == Some(Tree::Site)).then_some(Tool::Floor);
+        std::iter::once(Tool::Ship).chain(rivals).chain(floor).chain(self.others.iter().copied()).collect()
     }
 
     /// The tree that it deploys, if it does.

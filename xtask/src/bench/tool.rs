@@ -20,6 +20,8 @@ pub enum Tool {
     Scp,
     /// One `ssh` process for each host, with the command `true`.
     Ssh,
+    /// What is left of the job where the deploy itself takes no time: login, restart and check, over ship's own connection.
+    Floor,
     /// Fabric.
     Fabric,
     /// pyinfra.
@@ -53,11 +55,12 @@ pub struct Setting {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ship,
         Self::Script,
         Self::Scp,
         Self::Ssh,
+        Self::Floor,
         Self::Fabric,
         Self::Pyinfra,
         Self::Ansible,
@@ -72,6 +75,7 @@ impl Tool {
             Self::Script => "script",
             Self::Scp => "scp",
             Self::Ssh => "ssh",
+            Self::Floor => "floor",
             Self::Fabric => "fabric",
             Self::Pyinfra => "pyinfra",
             Self::Ansible => "ansible",
@@ -82,14 +86,14 @@ impl Tool {
 
     /// Whether it does the whole job, so that what it left on the hosts can be checked.
     pub fn deploys(self) -> bool {
-        !matches!(self, Self::Scp | Self::Ssh)
+        !matches!(self, Self::Scp | Self::Ssh | Self::Floor)
     }
 
     /// Installs it where it is missing.
     pub fn ensure(self, workspace: &Path, work: &Path) -> Result<()> {
         let package = |program, package| packages::ensure(&[Package { program, package }]);
         match self {
-            Self::Ship | Self::Scp | Self::Ssh => Ok(()),
+            Self::Ship | Self::Scp | Self::Ssh | Self::Floor => Ok(()),
             Self::Script => package("rsync", "rsync"),
             Self::Fabric | Self::Pyinfra | Self::Ansible => {
                 package("rsync", "rsync")?;
@@ -111,7 +115,8 @@ impl Tool {
             Job::Rollback => "rollback",
         };
         let mut command = match self {
-            Self::Ship => ship(setting, word),
+            Self::Ship => with(ship(setting, word), if job == Job::Run { &["--", "true"][..] } else { &[] }),
+            Self::Floor => with(ship(setting, "run"), ["--", "sh", "-c", FLOOR]),
             Self::Script => with(Command::new("bash"), [file(&format!("{word}.sh"))]),
             Self::Scp => with(Command::new("bash"), [setting.workspace.join("xtask/bench/script/copy.sh")]),
             Self::Ssh => with(Command::new("bash"), [setting.workspace.join("xtask/bench/script/run.sh")]),
@@ -181,6 +186,7 @@ impl fmt::Display for Tool {
             Self::Script => "rsync script",
             Self::Scp => "`scp`",
             Self::Ssh => "`ssh`",
+            Self::Floor => "login, restart, check",
             Self::Fabric => "Fabric",
             Self::Pyinfra => "pyinfra",
             Self::Ansible => "Ansible",
@@ -195,16 +201,24 @@ fn with<W: AsRef<std::ffi::OsStr>>(mut command: Command, words: impl IntoIterato
     command
 }
 
+/// The part of the job that is none of a deployer's. ship's page is there: ship takes its turn before.
+const FLOOR: &str = "sudo -n systemctl restart nginx && \
+    curl -fsS -o /dev/null --retry 20 --retry-connrefused http://127.0.0.1/ship/version.txt";
+
 /// The inventory has an environment of each size.
 fn ship(setting: &Setting, word: &str) -> Command {
     let size = format!("hosts{}", setting.hosts.len());
     let mut command = with(Command::new(&setting.ship), [word, &size, "--output", "plain", "--ssh-config"]);
     command.arg(&setting.ssh_config);
     match word {
-        "deploy" => command.args(["--yes", "--artifact"]).arg(&setting.tree),
-        "run" => command.args(["--", "true"]),
-        _ => command.arg("--yes"),
-    };
+        "deploy" => {
+            command.args(["--yes", "--artifact"]).arg(&setting.tree);
+        }
+        "run" => {}
+        _ => {
+            command.arg("--yes");
+        }
+    }
     command
 }
 
