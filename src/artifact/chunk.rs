@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use fastcdc::v2020::{Normalization, cut, select_masks};
 use twox_hash::XxHash3_128;
 
+use super::digest::go_on;
 use super::manifest::{hex, unhex};
 
 /// Files of at least this many bytes are chunked. Below, sending all costs less than a process on the host.
@@ -43,8 +45,8 @@ impl Chunk {
 /// greatest chunk.
 const AHEAD: usize = 2 * SIZES.2;
 
-/// The chunks of the file at `path`, in order.
-pub fn of_file(path: &Path) -> io::Result<Vec<Chunk>> {
+/// The chunks of the file at `path`, in order; an error once `stop` is set.
+pub fn of_file(path: &Path, stop: &AtomicBool) -> io::Result<Vec<Chunk>> {
     let mut file = File::open(path)?;
     let (least, average, most) = SIZES;
     let (small, large) = select_masks(average, Normalization::Level1);
@@ -53,6 +55,7 @@ pub fn of_file(path: &Path) -> io::Result<Vec<Chunk>> {
     let mut chunks = Vec::new();
     loop {
         if more && end - start < most {
+            go_on(stop)?;
             buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
             let room = buffer.get_mut(end..).unwrap_or_default();
@@ -174,7 +177,7 @@ pub(super) mod tests {
     fn chunks(bytes: &[u8]) -> Vec<Chunk> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        of_file(file.path()).unwrap()
+        of_file(file.path(), &AtomicBool::new(false)).unwrap()
     }
 
     #[test]

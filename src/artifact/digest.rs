@@ -5,7 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
@@ -68,8 +68,8 @@ pub struct Digest {
 }
 
 /// The digests of `files`, in their order. `index` is read and written where given; it may be missing or
-/// damaged, and failing to write it only costs time later.
-pub fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<Digest>> {
+/// damaged, and failing to write it only costs time later. Once `stop` is set, what is not hashed yet is an error.
+pub fn digests(files: &[Wanted], index: Option<&Path>, stop: &AtomicBool) -> Vec<io::Result<Digest>> {
     let fresh = index.and_then(Index::create);
     let known = index.map(read_index).unwrap_or_default();
     let lookup = |file: &Wanted| {
@@ -79,7 +79,7 @@ pub fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<Digest>
     let mut found: Vec<Option<io::Result<Digest>>> = files.iter().map(|file| lookup(file).map(Ok)).collect();
     let missing: Vec<usize> =
         found.iter().enumerate().filter(|(_, known)| known.is_none()).map(|(index, _)| index).collect();
-    let read = read_all(files, &missing);
+    let read = read_all(files, &missing, stop);
     for (index, result) in read.hashed {
         if let Some(place) = found.get_mut(index) {
             *place = Some(result.map(|sha256| Digest { sha256, chunks: None }));
@@ -113,7 +113,7 @@ struct Read {
     cut: Vec<(usize, Vec<Chunk>)>,
 }
 
-fn read_all(files: &[Wanted], missing: &[usize]) -> Read {
+fn read_all(files: &[Wanted], missing: &[usize], stop: &AtomicBool) -> Read {
     let large = |index: usize| files.get(index).is_some_and(|file| file.stamp.size >= LARGE);
     let jobs = missing.iter().flat_map(|index| [Some(Job::Hash(*index)), large(*index).then_some(Job::Cut(*index))]);
     let jobs: Vec<Job> = jobs.flatten().collect();
@@ -125,9 +125,9 @@ fn read_all(files: &[Wanted], missing: &[usize]) -> Read {
             let (Job::Hash(index) | Job::Cut(index)) = job;
             let Some(file) = files.get(*index) else { break };
             match job {
-                Job::Hash(_) => read.hashed.push((*index, hash(file, &mut buffer))),
+                Job::Hash(_) => read.hashed.push((*index, hash(file, &mut buffer, stop))),
                 // That it cannot be read, or changes, is seen by whoever hashes it.
-                Job::Cut(_) => read.cut.extend(chunk::of_file(&file.path).ok().map(|chunks| (*index, chunks))),
+                Job::Cut(_) => read.cut.extend(chunk::of_file(&file.path, stop).ok().map(|chunks| (*index, chunks))),
             }
         }
         read
@@ -147,7 +147,7 @@ fn read_all(files: &[Wanted], missing: &[usize]) -> Read {
     })
 }
 
-fn hash(file: &Wanted, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
+fn hash(file: &Wanted, buffer: &mut [u8], stop: &AtomicBool) -> io::Result<[u8; 32]> {
     let changed = || io::Error::other("it changed while it was read");
     let mut open = File::open(&file.path)?;
     if Stamp::new(&open.metadata()?) != file.stamp {
@@ -156,6 +156,7 @@ fn hash(file: &Wanted, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut total = 0;
     loop {
+        go_on(stop)?;
         let count = match open.read(buffer) {
             Ok(0) => break,
             Ok(count) => count,
@@ -170,6 +171,11 @@ fn hash(file: &Wanted, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
         return Err(changed());
     }
     Ok(hash.finalize().into())
+}
+
+/// An error once nobody waits for what is read.
+pub(super) fn go_on(stop: &AtomicBool) -> io::Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(io::Error::other("nobody waits for it any more")) } else { Ok(()) }
 }
 
 /// A new index, and the file system's time before anything was hashed.
@@ -264,6 +270,20 @@ mod tests {
         thread::sleep(Duration::from_millis(30));
     }
 
+    fn digests(files: &[Wanted], index: Option<&Path>) -> Vec<io::Result<Digest>> {
+        super::digests(files, index, &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "one").unwrap();
+        let found = super::digests(&[wanted(&path)], None, &AtomicBool::new(true));
+        assert_eq!(found[0].as_ref().unwrap_err().to_string(), "nobody waits for it any more");
+        assert!(chunk::of_file(&path, &AtomicBool::new(true)).is_err());
+    }
+
     #[test]
     fn the_index_spares_reading() {
         let folder = tempfile::tempdir().unwrap();
@@ -299,7 +319,7 @@ mod tests {
             found.into_iter().map(|digest| digest.unwrap().chunks).collect::<Vec<_>>()
         };
         tick();
-        assert_eq!(cut(&index), [None, Some(chunk::of_file(&large).unwrap())]);
+        assert_eq!(cut(&index), [None, Some(chunk::of_file(&large, &AtomicBool::new(false)).unwrap())]);
         assert_eq!(cut(&index), [None, None]);
     }
 

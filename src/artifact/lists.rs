@@ -91,9 +91,9 @@ fn between(base: &Manifest, new: &Manifest, copied: &[usize], doubtful: &dyn Fn(
 /// The program for `awk`: it reads [`lists`] and then the host's manifest, or nothing, and writes `manifest`, `sums` for
 /// `sha256sum -c`, and `copied`, a path on each line, in the folder where it runs. In the C locale, so that bytes count.
 /// Where `linked` is 1, what is copied is left out of `sums` unless it is doubtful: it was verified under its other name.
-/// A name that begins with a dash begins with `./`, so that no program takes it for anything else.
+/// A name that begins with a dash, or means something to find(1), begins with `./`, so that no program takes it for anything else.
 pub const PROGRAM: &str = r#"
-function name(path) { return (path ~ /^-/ ? "./" : "") path }
+function name(path) { return (path ~ /^-/ || path == "(" || path == "!" ? "./" : "") path }
 function put(text, copied, verified,    at) {
     print text >"manifest"
     if (text ~ /^file /) {
@@ -226,8 +226,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn awk_makes_the_lists(
-            old in prop::collection::btree_map("[a-c-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
-            new in prop::collection::btree_map("[a-c-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
+            old in prop::collection::btree_map("[a-c(!-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
+            new in prop::collection::btree_map("[a-c(!-]{1,2}( [=+])?", "(|>[ab]|[1-3]{1,2})", 0..12),
             chosen in any::<u16>(),
         ) {
             let made = |map: &std::collections::BTreeMap<String, String>| {

@@ -41,9 +41,9 @@ pub fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     ends.filter_map(|end| path.get(..end))
 }
 
-/// `path` so that no program takes it for an option or for its standard input.
+/// `path` so that no program takes it for an option or for its standard input, and find(1) not for a part of an expression.
 pub fn named(path: &[u8]) -> Vec<u8> {
-    let prefix: &[u8] = if path.starts_with(b"-") { b"./" } else { b"" };
+    let prefix: &[u8] = if path.starts_with(b"-") || matches!(path, b"(" | b"!") { b"./" } else { b"" };
     [prefix, path].concat()
 }
 

@@ -2,6 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::tree::{FOLDER_MODE, Origin, Root, Tree, TreeProblem};
 use super::walk::{Found, Walk, What, cannot};
@@ -27,6 +29,8 @@ pub struct ScanOptions {
     pub read_only: bool,
     /// The file that remembers digests by size, mtime, ctime and inode; made when missing.
     pub index: Option<PathBuf>,
+    /// Set when nobody waits for the tree any more: hashing ends in problems as soon as it can.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// Reads and hashes `parts` into one tree, or says everything that is wrong with them.
@@ -49,7 +53,7 @@ pub fn scan(parts: &[Part], options: &ScanOptions) -> Result<Tree, Vec<TreeProbl
     if !problems.is_empty() {
         return Err(problems);
     }
-    let (mut entries, cut) = hash(found, &roots, options.index.as_deref())?;
+    let (mut entries, cut) = hash(found, &roots, options)?;
     if options.read_only {
         for (entry, _) in &mut entries {
             if let Kind::File { mode, .. } = &mut entry.kind {
@@ -112,7 +116,7 @@ fn check_links(found: &[Found], problems: &mut Vec<TreeProblem>) {
 fn hash(
     found: Vec<Found>,
     roots: &[Root],
-    index: Option<&Path>,
+    options: &ScanOptions,
 ) -> Result<(Vec<(Entry, Origin)>, Chunks), Vec<TreeProblem>> {
     let place = |found: &Found| roots.get(found.root).and_then(|root| root.place(&found.path)).unwrap_or_default();
     let files: Vec<digest::Wanted> = found
@@ -122,7 +126,7 @@ fn hash(
             _ => None,
         })
         .collect();
-    let mut digests = digest::digests(&files, index).into_iter().zip(&files);
+    let mut digests = digest::digests(&files, options.index.as_deref(), &options.stop).into_iter().zip(&files);
     let mut entries = Vec::with_capacity(found.len());
     let mut cut = Chunks::default();
     let mut problems = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
@@ -136,7 +137,7 @@ impl Tree {
         let mut known = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
         let cut = Arc::clone(known.entry(*sha256).or_default());
         drop(known);
-        cut.get_or_init(|| chunk::of_file(&place).ok()).clone()
+        cut.get_or_init(|| chunk::of_file(&place, &AtomicBool::new(false)).ok()).clone()
     }
 
     /// The tree with `files` in it, in place of files and symlinks at the same paths; missing folders are

@@ -1,21 +1,17 @@
 //! `ship deploy` and `ship plan`: look, decide, and (but for `plan`) do.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 use super::args::{ChangeArgs, DeployArgs, Global};
-use super::images::{self, Sources};
+use super::content::{Files, Here, Scan, Source};
+use super::images;
 use super::known;
 use super::machine::Machine;
 use super::operation::{self, Beginning, Fleet, holder, question};
 use super::project::{Project, ReleaseFacts, problems};
 use super::stage::{Stage, close};
+use crate::artifact::Tree;
 use crate::artifact::known::Known;
-use crate::artifact::source::{self, Checkout, Commit, SourceError, Unpacked, Wanted};
-use crate::artifact::{Part, ScanOptions, Tree, scan};
 use crate::config::batch::Batch;
 use crate::error::{Error, Kind};
 use crate::event::{Action, Event, Phase};
@@ -24,88 +20,10 @@ use crate::facts::{Facts, Info};
 use crate::fleet::{self, Member, Question};
 use crate::layout::ReleaseId;
 use crate::plan::deploy::{Common, HostInput, plan};
-use crate::plan::render::{Filter, PlannedStep};
+use crate::plan::render::Filter;
 use crate::plan::{Obstacle, Plan, show};
-use crate::session::{Local, Session};
+use crate::session::{BoxFuture, Local, Session};
 use crate::step::{Action as TaskAction, Step, Task};
-
-/// What is deployed.
-enum Source {
-    Git(Commit),
-    Artifact(PathBuf),
-}
-
-impl Source {
-    fn find(args: &DeployArgs, project: &Project, machine: &Machine) -> Result<Self, Error> {
-        if let Some(path) = &args.artifact {
-            let path = machine.directory.join(path);
-            return if path.exists() {
-                Ok(Self::Artifact(path))
-            } else {
-                Err(Error::usage(format!("the artifact {} does not exist", path.display())))
-            };
-        }
-        let wanted = match (&args.revision, args.branch.as_ref().or(project.selection.branch.as_ref())) {
-            (Some(revision), _) => Wanted::Revision(revision.clone()),
-            (None, Some(branch)) => Wanted::Branch(branch.clone()),
-            (None, None) => Wanted::Head,
-        };
-        source::resolve(&project.inventory.folder, &wanted).map(Self::Git).map_err(wrong_source)
-    }
-
-    /// For people: branch, short id, author and title; or the path.
-    fn description(&self) -> String {
-        match self {
-            Self::Git(commit) => {
-                let branch = commit.branch.as_ref().map(|branch| format!("{branch} ")).unwrap_or_default();
-                let short: String = commit.id.chars().take(7).collect();
-                format!("{branch}{short} {} ({})", commit.title, commit.author)
-            }
-            Self::Artifact(path) => path.display().to_string(),
-        }
-    }
-}
-
-fn wrong_source(error: SourceError) -> Error {
-    let mut wrong = Error::usage(error.message);
-    wrong.hints.extend(error.advice);
-    wrong
-}
-
-/// The files to deploy, on this machine, for as long as the run lasts.
-struct Files {
-    folder: PathBuf,
-    _checkout: Option<Checkout>,
-    _unpacked: Option<Unpacked>,
-    _single: Option<tempfile::TempDir>,
-    /// Written after the build.
-    images: Sources,
-}
-
-fn files(source: &Source, project: &Project) -> Result<Files, Error> {
-    let records = project.own_records()?;
-    match source {
-        Source::Git(commit) => {
-            let into = records.join("build").join(project.selection.environment.as_deref().unwrap_or("default"));
-            let checkout = source::checkout(&project.inventory.folder, commit, &into, &project.recipe.caches)
-                .map_err(wrong_source)?;
-            let folder = checkout.path().to_owned();
-            Ok(Files { folder, _checkout: Some(checkout), _unpacked: None, _single: None, images: Sources::default() })
-        }
-        Source::Artifact(path) if path.is_dir() => Ok(Files {
-            folder: path.clone(),
-            _checkout: None,
-            _unpacked: None,
-            _single: None,
-            images: Sources::default(),
-        }),
-        Source::Artifact(path) => {
-            let unpacked = source::unpack(path, &records).map_err(wrong_source)?;
-            let folder = unpacked.path().to_owned();
-            Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None, images: Sources::default() })
-        }
-    }
-}
 
 /// `ship deploy`, or `ship plan` where `only_show` is set.
 pub async fn run(
@@ -146,13 +64,11 @@ pub async fn run(
         Source::Artifact(_) => (None, None),
     };
     let facts = ReleaseFacts { release: None, revision, branch, author, title, by: Some(machine.who()) };
-    // git, walking and hashing block their thread: they have others than the connections.
     let (project, source) = (Arc::new(project), Arc::new(source));
     let reading = async {
-        let (of, from, facts) = (Arc::clone(&project), Arc::clone(&source), facts.clone());
-        let here = Arc::new(beside(move || Here::read(&of, &from, &facts)).await?);
-        let trees = (!here.builds).then(|| here.scan(&project));
-        Ok((here, trees))
+        let here = Arc::new(Here::read(&project, &source, &facts).await?);
+        let scan = (!here.builds).then(|| here.scan(&project));
+        Ok((here, scan))
     };
     let (connected, here) = tokio::join!(stage.connect(targets), reading);
     let members = match connected {
@@ -163,7 +79,7 @@ pub async fn run(
         Ok(here) => {
             prepare(&project, machine, &stage, &source, here, &members, facts, batch, !only_show, &args.change).await
         }
-        Err(stop) => Err(stop),
+        Err(error) => Err(Stop::Error(error)),
     };
     let Prepared { plan, holder, here } = match prepared {
         Ok(prepared) => prepared,
@@ -199,50 +115,6 @@ impl From<Error> for Stop {
     }
 }
 
-/// What is deployed, as far as this machine knows it before the build.
-struct Here {
-    files: Files,
-    /// The steps of each host, without what only the host knows.
-    steps: Vec<Vec<PlannedStep>>,
-    /// Whether something is built here first, which changes the files.
-    builds: bool,
-}
-
-/// The tree of each host, which is read meanwhile.
-type Scan = JoinHandle<Result<Vec<Arc<Tree>>, Stop>>;
-
-impl Here {
-    fn read(project: &Project, source: &Source, release: &ReleaseFacts) -> Result<Self, Stop> {
-        let wrong = |found: Vec<crate::document::Problem>| Stop::Error(problems(&found, false));
-        let mut files = files(source, project)?;
-        let hosts = project.selection.hosts.iter();
-        let steps: Vec<Vec<PlannedStep>> =
-            hosts.map(|host| project.steps_to_check(host)).collect::<Result<_, _>>().map_err(wrong)?;
-        files.images = Sources::new(&steps, &files.folder, &project.own_records()?)?;
-        let builds = !project.build_steps(release).map_err(wrong)?.is_empty() || !files.images.saving().is_empty();
-        Ok(Self { files, steps, builds })
-    }
-
-    /// Begins to read and hash what is deployed, as it is now.
-    fn scan(self: &Arc<Self>, project: &Arc<Project>) -> Scan {
-        let (here, project) = (Arc::clone(self), Arc::clone(project));
-        tokio::task::spawn_blocking(move || trees(&project, &here.files, &here.steps))
-    }
-}
-
-/// What `work` comes to on a thread where it may block.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    ended(tokio::task::spawn_blocking(work)).await
-}
-
-/// What a task came to that nobody aborts; a panic in it is one here.
-async fn ended<T>(task: JoinHandle<T>) -> T {
-    match task.await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
 struct Prepared {
     plan: Plan,
     holder: crate::lock::Holder,
@@ -270,6 +142,17 @@ async fn prepare(
     // What each host is given, from the files as they are now that the build is over.
     let archives = tokio::task::block_in_place(|| files.images.read())?;
     let scan = scan.unwrap_or_else(|| here.scan(project));
+    let scanning = async { Ok(scan.ended().await?) };
+    // No host is touched for what a build made before it is known that it can be carried; and what is shared may be named
+    // by the revision, which for an artifact is what its files come to.
+    let first = here.builds || release.revision.is_none() && shares_by_revision(project, &release).map_err(wrong)?;
+    let scanning: BoxFuture<'_, Result<Vec<Arc<Tree>>, Stop>> = if first {
+        let trees = unless_cancelled(stage, scanning).await?;
+        reveal(&mut release, &trees);
+        Box::pin(std::future::ready(Ok(trees)))
+    } else {
+        Box::pin(scanning)
+    };
 
     let holder = holder(machine, &format!("{} of {}", Action::Deploy.name(), source.description()));
     let manifests = Known::new(project.records().join("manifests"));
@@ -287,29 +170,19 @@ async fn prepare(
     let looking = async {
         let (mut facts, mut refused) = if lock {
             let patience = change.lock_wait.unwrap_or_default();
-            tokio::select! {
-                found = fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink) => found,
-                () = stage.cancel.cancelled() => return Err(Stop::Refused(Vec::new())),
-            }
+            fleet::lock_and_look(members, &questions, &holder, patience, &stage.sink).await
         } else {
             fleet::look(members, &questions).await
         };
         if refused.is_empty() {
             refused = images::look(members, checked, &mut facts).await;
         }
-        Ok((facts, refused))
+        // At once, so that the locks of the others are free again.
+        if refused.is_empty() { Ok(facts) } else { Err(Stop::Refused(refused)) }
     };
-    let (trees, (mut facts, refused)) = tokio::try_join!(ended(scan), looking)?;
-    if !refused.is_empty() {
-        return Err(Stop::Refused(refused));
-    }
-    if stage.cancel.is_cancelled() {
-        return Err(Stop::Refused(Vec::new()));
-    }
-
-    if release.revision.is_none() {
-        release.revision = trees.first().map(|tree| tree.digest().to_owned());
-    }
+    let both = async { tokio::try_join!(scanning, looking) };
+    let (trees, mut facts) = unless_cancelled(stage, both).await?;
+    reveal(&mut release, &trees);
     let revision = release.revision.clone().unwrap_or_default();
     tokio::task::block_in_place(|| known::recall(&manifests, &mut facts));
     let (id, time) = unused_id(machine, &revision, &facts)?;
@@ -357,6 +230,32 @@ async fn prepare(
         known::remember(manifests, &plan);
     }
     Ok(Prepared { plan, holder, here })
+}
+
+/// What `work` comes to, unless the run is stopped before.
+async fn unless_cancelled<T>(stage: &Stage, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    tokio::select! {
+        result = work => result,
+        () = stage.cancel.cancelled() => Err(Stop::Refused(Vec::new())),
+    }
+}
+
+/// The revision of an artifact is the digest of its files.
+fn reveal(release: &mut ReleaseFacts, trees: &[Arc<Tree>]) {
+    if release.revision.is_none() {
+        release.revision = trees.first().map(|tree| tree.digest().to_owned());
+    }
+}
+
+/// Whether the name of something that is shared has the revision in it.
+fn shares_by_revision(project: &Project, release: &ReleaseFacts) -> Result<bool, Vec<crate::document::Problem>> {
+    let other = ReleaseFacts { revision: Some("1".repeat(64)), ..release.clone() };
+    for host in &project.selection.hosts {
+        if project.shared(host, release)? != project.shared(host, &other)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Runs the recipe's `local` steps, and writes down the images that are sent.
@@ -417,56 +316,6 @@ async fn build(
             format!("the {} failed on this machine, and no host was changed: {}", Phase::Build.name(), stop.why()),
         ))),
     }
-}
-
-/// The tree of each host. Hosts that are given the same parts share one tree.
-fn trees(project: &Project, files: &Files, steps: &[Vec<PlannedStep>]) -> Result<Vec<Arc<Tree>>, Stop> {
-    let mut known: BTreeMap<String, Arc<Tree>> = BTreeMap::new();
-    let mut trees = Vec::new();
-    for (planned, host) in steps.iter().zip(&project.selection.hosts) {
-        let shared =
-            project.shared(host, &ReleaseFacts::default()).map_err(|found| Stop::Error(problems(&found, false)))?;
-        // What is shared is never part of a release, or the link would stand in the way of the folder.
-        let linked: Vec<String> = shared.files.iter().chain(&shared.dirs).map(|path| format!("/{path}")).collect();
-        let parts: Vec<Part> = Project::parts(planned)
-            .into_iter()
-            .map(|part| {
-                let prefix = if part.to.is_empty() { String::from("/") } else { format!("/{}/", part.to) };
-                let within = linked.iter().filter_map(|path| path.strip_prefix(&prefix)).map(|path| format!("/{path}"));
-                Part {
-                    from: files.folder.join(&part.from),
-                    exclude: part
-                        .exclude
-                        .iter()
-                        .chain(&project.recipe.exclude)
-                        .chain(&project.inventory.exclude)
-                        .cloned()
-                        .chain(within)
-                        .collect(),
-                    to: part.to,
-                }
-            })
-            .collect();
-        let key = format!("{parts:?}");
-        let tree = match known.get(&key) {
-            Some(tree) => Arc::clone(tree),
-            None => {
-                let options = ScanOptions {
-                    allow_escaping_links: false,
-                    read_only: project.recipe.read_only,
-                    index: Some(project.records().join("index")),
-                };
-                let tree = scan(&parts, &options).map(Arc::new).map_err(|found| {
-                    let all: Vec<String> = found.iter().map(|problem| format!("  {problem}")).collect();
-                    Stop::Error(Error::usage(format!("these files cannot be deployed:\n{}", all.join("\n"))))
-                })?;
-                known.insert(key, Arc::clone(&tree));
-                tree
-            }
-        };
-        trees.push(tree);
-    }
-    Ok(trees)
 }
 
 /// An id that no host has, and its time in seconds since 1970: this second, or the next that is free.

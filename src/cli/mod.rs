@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches};
 pub mod args;
 pub mod check;
 mod check_docker;
+mod content;
 pub mod deploy;
 pub mod env;
 pub mod env_change;

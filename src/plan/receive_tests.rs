@@ -175,9 +175,16 @@ fn ways() -> impl Iterator<Item = (Place, bool)> {
 }
 
 fn fill(place: &Place, odd: bool) {
-    for (path, contents) in
-        [("-rf", "1"), ("-", "stdin"), ("a *b", "2"), ("d/same", "3"), ("d/other", "4"), ("gone/x", "5")]
-    {
+    for (path, contents) in [
+        ("-rf", "1"),
+        ("-", "stdin"),
+        ("(", "8"),
+        ("!", "9"),
+        ("a *b", "2"),
+        ("d/same", "3"),
+        ("d/other", "4"),
+        ("gone/x", "5"),
+    ] {
         place.write(path, contents);
     }
     place.write("d/ü  x", "6");

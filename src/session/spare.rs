@@ -42,9 +42,9 @@ impl Spares {
         for _ in started.len()..count {
             let (host, mut begun) = (Arc::clone(&self.host), self.begun.subscribe());
             started.push_back(tokio::spawn(async move {
-                // Where nobody is left who could say so, nobody takes it either.
-                let _ = begun.wait_for(|begun| *begun).await;
-                host.start(BOOTSTRAP).await
+                let begun = begun.wait_for(|begun| *begun).await.is_ok();
+                // Otherwise nobody is left who could take it.
+                if begun { host.start(BOOTSTRAP).await } else { Err(host.loss()) }
             }));
         }
     }

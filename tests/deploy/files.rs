@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::deploy::fleet::Fleet;
 use crate::deploy::host::tree;
+use crate::deploy::recipe::{SWAP, UPLOAD};
 
 /// Names that shells, tar, git and sha256sum take for something else.
 const ODD: &[&[u8]] = &[
@@ -87,6 +88,19 @@ fn artifact(fleet: &Fleet) -> std::path::PathBuf {
         fs::set_permissions(folder.join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     folder
+}
+
+#[test]
+fn what_is_shared_may_be_named_by_the_digest_of_an_artifact() {
+    let fleet = Fleet::of(&["web1"]);
+    let path = artifact(&fleet).display().to_string();
+    let shared = "[shared]\nfiles = [\"conf-{{ revision }}\"]\n";
+    let fleet = fleet.recipe(&[shared, UPLOAD, SWAP].concat());
+    let lacking = fleet.ship(&["deploy", "--artifact", &path]).exits(3).says("does not exist").to_string();
+    let name = lacking.split("shared/conf-").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    fleet.host("web1").put(&format!("shared/conf-{name}"), "x");
+    fleet.ship(&["deploy", "--artifact", &path]).exits(0);
+    assert!(fleet.host("web1").root.join("current").join(format!("conf-{name}")).exists());
 }
 
 #[test]

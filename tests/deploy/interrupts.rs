@@ -1,5 +1,7 @@
 //! Ctrl-C: the running task ends and every host is put back; a second one stops at once and says what is where.
 
+use std::fs::{self, File};
+
 use crate::deploy::fleet::Fleet;
 use crate::deploy::recipe::{SWAP, UPLOAD, run, run_on};
 
@@ -129,4 +131,42 @@ fn an_interrupt_while_waiting_for_the_lock_changes_nothing() {
     first.ends().exits(0);
     fleet.serves("v1");
     assert_eq!(fleet.host("web1").releases().len(), 1);
+}
+
+/// An artifact that nobody reads to its end: its file has four tebibytes, and no block on the disk.
+fn endless(fleet: &Fleet) -> String {
+    let folder = fleet.at("endless");
+    fs::create_dir(&folder).unwrap();
+    File::create(folder.join("huge")).unwrap().set_len(4 << 40).unwrap();
+    folder.display().to_string()
+}
+
+#[test]
+fn an_interrupt_while_files_are_read_here_frees_the_lock() {
+    let fleet = Fleet::of(&["web1"]);
+    let mut run = fleet.start(&["deploy", "--artifact", &endless(&fleet)]);
+    run.says("connected to");
+    // Who holds the lock is written down once it is taken.
+    let holder = fleet.host("web1").root.join(".ship/holder");
+    while !holder.exists() {
+        std::thread::yield_now();
+    }
+    run.signal("INT");
+    run.ends().exits(130);
+    assert!(fleet.host("web1").unlocked());
+    assert!(fleet.host("web1").releases().is_empty());
+}
+
+#[test]
+fn a_host_that_refuses_is_told_before_files_are_read_to_their_end() {
+    let fleet = Fleet::of(&["web1", "web2"]);
+    let gate = fleet.gate();
+    let fleet = fleet.recipe(&[UPLOAD, &run("prepare", &gate.wait()), SWAP].concat());
+    fleet.commit("v1", &[]);
+    let first = fleet.start(&["deploy", "--host", "web2"]);
+    gate.arrived();
+    fleet.ship(&["deploy", "--artifact", &endless(&fleet)]).exits(3).says("web2").says("lock is held");
+    assert!(fleet.host("web1").unlocked());
+    gate.open();
+    first.ends().exits(0);
 }
