@@ -68,32 +68,25 @@ pub(super) struct Files {
     pub(super) folder: PathBuf,
     _checkout: Option<Checkout>,
     _unpacked: Option<Unpacked>,
-    _single: Option<tempfile::TempDir>,
     /// Images of this machine that are sent, written after the build.
     pub(super) images: Sources,
 }
 
 fn files(source: &Source, project: &Project) -> Result<Files, Error> {
     let records = project.own_records()?;
+    let of =
+        |folder: PathBuf, _checkout, _unpacked| Ok(Files { folder, _checkout, _unpacked, images: Sources::default() });
     match source {
         Source::Git(commit) => {
             let into = records.join("build").join(project.selection.environment.as_deref().unwrap_or("default"));
             let checkout = source::checkout(&project.inventory.folder, commit, &into, &project.recipe.caches)
                 .map_err(wrong_source)?;
-            let folder = checkout.path().to_owned();
-            Ok(Files { folder, _checkout: Some(checkout), _unpacked: None, _single: None, images: Sources::default() })
+            of(checkout.path().to_owned(), Some(checkout), None)
         }
-        Source::Artifact(path) if path.is_dir() => Ok(Files {
-            folder: path.clone(),
-            _checkout: None,
-            _unpacked: None,
-            _single: None,
-            images: Sources::default(),
-        }),
+        Source::Artifact(path) if path.is_dir() => of(path.clone(), None, None),
         Source::Artifact(path) => {
             let unpacked = source::unpack(path, &records).map_err(wrong_source)?;
-            let folder = unpacked.path().to_owned();
-            Ok(Files { folder, _checkout: None, _unpacked: Some(unpacked), _single: None, images: Sources::default() })
+            of(unpacked.path().to_owned(), None, Some(unpacked))
         }
     }
 }
