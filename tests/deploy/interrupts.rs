@@ -1,8 +1,10 @@
 //! Ctrl-C: the running task ends and every host is put back; a second one stops at once and says what is where.
 
 use std::fs::{self, File};
+use std::time::Instant;
 
 use crate::deploy::fleet::Fleet;
+use crate::deploy::ran::LONGEST;
 use crate::deploy::recipe::{SWAP, UPLOAD, run, run_on};
 
 #[test]
@@ -148,7 +150,9 @@ fn an_interrupt_while_files_are_read_here_frees_the_lock() {
     run.says("connected to");
     // Who holds the lock is written down once it is taken.
     let holder = fleet.host("web1").root.join(".ship/holder");
+    let began = Instant::now();
     while !holder.exists() {
+        assert!(began.elapsed() < LONGEST, "it took no lock");
         std::thread::yield_now();
     }
     run.signal("INT");

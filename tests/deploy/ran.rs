@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No run of a test takes this long; one that does hangs.
-const LONGEST: Duration = Duration::from_secs(90);
+pub const LONGEST: Duration = Duration::from_secs(90);
 
 /// What was read so far, and how many of the streams have ended.
 #[derive(Default)]
